@@ -1,0 +1,74 @@
+"""Keeps the answer of a benchmark: settings, versions, commit, hardware and every repeat, as one JSON file."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def hardware() -> str:
+    """Return a short name of the machine that is also fit for a file name, such as ``cpu2-amd-epyc``."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":")[1].strip() if lines else model
+    return f"cpu{os.cpu_count()}-" + "-".join(model.lower().split()[:2])
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python and of the installed packages among those named."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def seconds(function: Callable[[], Any], repeats: int = 7, warmups: int = 1) -> dict[str, Any]:
+    """Time a call: the median in seconds and every repeat, after the warm-ups."""
+    for _ in range(warmups):
+        function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return {"median_s": statistics.median(times), "repeats_s": times}
+
+
+def save(
+    question: str, *, settings: dict[str, Any], results: Any, packages: tuple[str, ...] = (), device: str = ""
+) -> Path:
+    """Write ``results/<question>_<hardware>_<date>.json`` and return its path."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    today = datetime.date.today().isoformat()
+    name = device or hardware()
+    record = {
+        "question": question,
+        "date": today,
+        "hardware": name,
+        "commit": commit.stdout.strip(),
+        "versions": versions("torch", "numpy", *packages),
+        "settings": settings,
+        "results": results,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{question}_{name}_{today}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
+    print(f"-> {path}")
+    return path

@@ -1,0 +1,489 @@
+"""The command line: parses, calls one function, prints, sets the exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from septum.errors import ConfigError, SeptumError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+app = typer.Typer(
+    help="From a handful of annotated biomedical images to trustworthy segmentations of all the others.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Public data sets: list them, get one.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+class Recipe(StrEnum):
+    fast = "fast"
+    paper = "paper"
+
+
+class Kind(StrEnum):
+    instances = "instances"
+    classes = "classes"
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+KindOption = Annotated[
+    Kind | None, typer.Option(help="What the labels are; by default read from the data and said aloud.")
+]
+ChannelOption = Annotated[int | None, typer.Option(min=0, help="Use this channel of the images only.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
+
+
+@app.command(epilog="Example:  septum check cells")
+def check(
+    data: Annotated[Path, typer.Argument(help="A folder with images/ and labels/, or another layout of docs/data.md.")],
+    kind: KindOption = None,
+    channel: ChannelOption = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong with a data set, with a fix for each finding."""
+    from septum.data.check import check as check_data
+
+    findings = check_data(data, kind=kind.value if kind else None, channel=channel)
+    if as_json:
+        print(json.dumps([finding.__dict__ for finding in findings], indent=1, default=str))
+    else:
+        for finding in findings:
+            print(finding)
+        errors = sum(finding.level == "error" for finding in findings)
+        print(f"{errors} errors, {len(findings) - errors} warnings" if findings else "nothing is wrong with it")
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(2)
+
+
+@app.command(
+    epilog="Examples:  septum train cells --output run --budget 20min   |   septum train cells --output run --resume"
+)
+def train(
+    data: Annotated[Path, typer.Argument(help="The annotated images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The run folder: settings, log, checkpoint, model.")],
+    labels: Annotated[Path | None, typer.Option(help="The label file, if DATA is a single image.")] = None,
+    recipe: Annotated[
+        Recipe | None, typer.Option(help="fast (default): soonest to a good score; paper: to the letter.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="How long to train, such as 20min, 1h30min or 90s.")] = None,
+    steps: Annotated[int | None, typer.Option(help="How many steps to train, instead of a budget.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, data, steps and machine: the same network.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as unet.base_channels=32."),
+    ] = None,
+    start: Annotated[Path | None, typer.Option("--from", help="Begin with the weights of this model.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
+    final: Annotated[
+        bool, typer.Option("--final", help="Then train again on everything, for the same number of steps.")
+    ] = False,
+    kind: KindOption = None,
+    channel: ChannelOption = None,
+    device: DeviceOption = Device.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network on annotated images."""
+    from septum.engine.train_files import Request, train_files
+
+    request = Request(
+        data=data,
+        labels=labels,
+        output=output,
+        recipe=recipe.value if recipe else None,
+        budget=parse_duration(budget) if budget is not None else None,
+        steps=steps,
+        seed=seed,
+        changes=parse_settings(settings or []),
+        start=start,
+        resume=resume,
+        final=final,
+        kind=kind.value if kind else None,
+        channel=channel,
+    )
+    with TrainingDisplay(quiet) as display:
+        records = train_files(request, pick_device(device))
+        with interruptible() as interrupted:
+            for record in records:
+                display.show(record)
+                if interrupted:
+                    records.close()
+                    display.say(
+                        f"stopped, everything is saved; go on with: septum train {data} --output {output} --resume"
+                    )
+                    raise typer.Exit(130)
+
+
+@app.command(
+    epilog="Examples:  septum predict run images/*.tif --output masks   |   septum predict run stack.tif -o masks --tta 7"
+)
+def predict(
+    model: Annotated[Path, typer.Argument(help="A run folder or a model file.")],
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders of images, or globs.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for labels, probabilities, overlays, objects.csv.")
+    ],
+    tta: Annotated[
+        int | None, typer.Option(help="Average over 7 rotated versions as in the paper, or 8 flips and quarter-turns.")
+    ] = None,
+    rescale: Annotated[
+        bool, typer.Option("--rescale", help="Resample images whose pixel size differs from the model's.")
+    ] = False,
+    channel: ChannelOption = None,
+    max_memory: Annotated[str, typer.Option(help="For the activations of one tile.")] = "2GB",
+    device: DeviceOption = Device.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Segment images with a trained network."""
+    from septum.engine.model import find_model, fingerprint, load
+    from septum.engine.predict_files import list_inputs, predict_files
+
+    averaging = parse_tta(tta)
+    memory = parse_bytes(max_memory)
+    loaded = load(model, pick_device(device))
+    paths = list_inputs(inputs)
+    records = predict_files(
+        loaded,
+        fingerprint(find_model(model)),
+        paths,
+        output,
+        tta=averaging,
+        rescale=rescale,
+        channel=channel,
+        max_memory=memory,
+    )
+    with PredictionDisplay(quiet, len(paths)) as display:
+        for record in records:
+            display.show(record)
+    print(f"{len(paths)} images -> {output}")
+
+
+@app.command(epilog="Example:  septum evaluate masks cells/labels")
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="A label image, a stack, or a folder of them.")],
+    truth: Annotated[Path, typer.Argument(help="The same with the true labels.")],
+    kind: KindOption = None,
+    as_json: Json = False,
+) -> None:
+    """Score predictions against the truth."""
+    from septum.engine.evaluate import evaluate_files
+
+    evaluation = evaluate_files(predictions, truth, kind=kind.value if kind else None)
+    if as_json:
+        print(json.dumps(evaluation.as_json(), indent=1))
+        return
+    print(evaluation.note)
+    header, rows = evaluation.table()
+    print_table(header, rows)
+
+
+@app.command(epilog="Example:  septum report run")
+def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Write report.html of a training: curves, overlays and scores on what was held out."""
+    from septum.report.run import report_run
+
+    print(report_run(run))
+
+
+@app.command(epilog="Example:  septum info run")
+def info(
+    model: Annotated[Path, typer.Argument(help="A run folder or a model file.")],
+    as_json: Json = False,
+) -> None:
+    """Show the model card."""
+    from septum.engine.model import load
+
+    loaded = load(model)
+    if as_json:
+        print(loaded.card.model_dump_json(indent=1))
+        return
+    for name, value in loaded.describe():
+        print(f"{name:20} {value}")
+
+
+@app.command(epilog="Example:  septum demo --output septum-demo")
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("septum-demo"),
+    budget: Annotated[str, typer.Option(help="How long to train.")] = "3min",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Do all of it on a small real image: train on its left half, judge on its right half."""
+    from septum.experiments.demo import run_demo
+
+    with TrainingDisplay(quiet or as_json) as display:
+        steps = run_demo(output, parse_duration(budget))
+        while True:
+            try:
+                display.show(next(steps))
+            except StopIteration as end:
+                result = end.value
+                break
+    if as_json:
+        print(json.dumps(result.scores, indent=1))
+        return
+    print_table(
+        ["score on the unseen right half", "value"], [[name, f"{value:.3f}"] for name, value in result.scores.items()]
+    )
+    print(f"look at {result.report}")
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """List the public data sets that Septum can find or download."""
+    from dataclasses import asdict
+
+    from septum.data.catalog import CATALOG
+
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in CATALOG.values()], indent=1, default=str))
+        return
+    print_table(["name", "what", "terms"], [[entry.name, entry.title, entry.terms] for entry in CATALOG.values()])
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, typer.Argument(help="One of septum data list.")], quiet: Quiet = False) -> None:
+    """Find a data set in $SEPTUM_DATA or the cache, or download it; prints its folder."""
+    from septum.data.catalog import find
+
+    with ByteDisplay(quiet, name) as display:
+        folder = find(name, progress=display.show)
+    print(folder)
+
+
+def parse_duration(text: str) -> float:
+    """Turn ``20min``, ``1h30min``, ``90s`` into seconds.
+
+    Examples
+    --------
+    >>> parse_duration("1h30min"), parse_duration("90s"), parse_duration("0.5h")
+    (5400.0, 90.0, 1800.0)
+    """
+    units = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0}
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)", text)
+    if not parts or "".join("".join(part) for part in parts) != re.sub(r"\s", "", text):
+        raise ConfigError(f"a budget is a time such as 20min, 1h30min or 90s, got {text!r}")
+    seconds = sum(float(number) * units[unit] for number, unit in parts)
+    if seconds <= 0:
+        raise ConfigError(f"the budget must be more than zero, got {text!r}; give for example 20min")
+    return seconds
+
+
+def parse_bytes(text: str) -> int:
+    """Turn ``2GB``, ``500MB`` into bytes.
+
+    Examples
+    --------
+    >>> parse_bytes("1.5GB")
+    1500000000
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(kB|KB|MB|GB|TB)", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise ConfigError(f"an amount of memory is a number with a unit, such as 2GB or 500MB, got {text!r}")
+    return round(float(match[1]) * {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[match[2][0].upper()])
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """Turn ``["unet.depth=3"]`` into ``{"unet.depth": 3}``; values are JSON, or else words."""
+    changes: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes NAME=VALUE, such as --set unet.base_channels=32, got {pair!r}")
+        try:
+            changes[name] = json.loads(value)
+        except ValueError:
+            changes[name] = value
+    return changes
+
+
+def parse_tta(versions: int | None) -> Any:
+    """Turn the number of --tta into settings."""
+    from septum.config import TtaConfig
+
+    if versions is None:
+        return None
+    if versions == 8:
+        return TtaConfig(kind="dihedral", versions=8)
+    if versions == 7:
+        return TtaConfig(kind="rotations", versions=7)
+    raise ConfigError(f"--tta takes 7 (rotations, as in the paper) or 8 (flips and quarter-turns), got {versions}")
+
+
+def pick_device(device: Device) -> torch.device:
+    """Return the device that was asked for, or the best there is."""
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device is Device.auto:
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
+    if not available[device.value]:
+        there = ", ".join(name for name, is_there in available.items() if is_there)
+        raise ConfigError(f"there is no {device.value} device here; available: {there}")
+    return torch.device(device.value)
+
+
+@contextmanager
+def interruptible() -> Iterator[list[bool]]:
+    """Turn the first Ctrl-C into an entry of the list that is yielded; the second one stops at once."""
+    asked: list[bool] = []
+
+    def note(_signal: int, _frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(True)
+        print("\nfinishing this step, then saving (press Ctrl-C again to stop at once)", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """Print columns, numbers to the right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+
+    def is_number(text: str) -> bool:
+        return bool(re.fullmatch(r"-?[\d.]+(e-?\d+)?|nan|-", text))
+
+    for row in [header, *rows]:
+        cells = [cell.rjust(w) if is_number(cell) else cell.ljust(w) for cell, w in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+class Display:
+    """A rich progress bar on standard error, or nothing if quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def __enter__(self) -> Any:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=self.quiet,
+        )
+        self.progress.start()
+        self.task = self.progress.add_task("", total=None, visible=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if not self.quiet:
+            self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def advance(self, description: str, done: float, total: float) -> None:
+        """Move the bar."""
+        self.progress.update(self.task, description=description, completed=done, total=total, visible=True)
+
+
+class TrainingDisplay(Display):
+    """Draws the records of a training."""
+
+    def show(self, record: Any) -> None:
+        name = type(record).__name__
+        if name == "Said":
+            self.say(record.text)
+        elif name == "Planned":
+            self.score = ""
+            begun = f"goes on at step {record.step} of" if record.step else "plan:"
+            pace = f", {record.run.step_seconds:.2f} s each" if record.run.step_seconds else ""
+            self.say(f"{begun} {record.steps} steps{pace}; {record.run.held_out}")
+        elif name == "StepDone":
+            self.advance(
+                f"step {record.step}/{record.steps}  loss {record.loss:.4f}{self.score}", record.step, record.steps
+            )
+        elif name == "Validated":
+            self.score = f"  validation {record.scores['score']:.3f}"
+            scores = "  ".join(f"{key} {value:.3f}" for key, value in record.scores.items() if key != "score")
+            self.say(f"step {record.step}: {scores}{'  (best so far)' if record.best else ''}")
+        elif name == "EndedEarly":
+            self.say(
+                f"the machine was slower than its probe: ended at step {record.step} of {record.steps} "
+                f"after {record.seconds:.0f} s; the model is from these steps, with its learning rate not run down"
+            )
+
+
+class PredictionDisplay(Display):
+    """Draws the records of a prediction."""
+
+    def __init__(self, quiet: bool, files: int) -> None:
+        super().__init__(quiet)
+        self.files, self.file = files, 0
+
+    def show(self, record: Any) -> None:
+        name = type(record).__name__
+        if name == "FileStarted":
+            self.frames, self.name = record.frames, record.path.name
+            for note in record.notes:
+                self.say(note)
+        elif name == "FrameProgress":
+            part = (record.frame + record.done / record.total) / self.frames
+            self.advance(self.name, self.file + part, self.files)
+        elif name == "FileDone":
+            self.file += 1
+            self.say(f"{record.path.name}: {'done before, skipped' if record.skipped else f'{record.objects} objects'}")
+            self.advance(record.path.name, self.file, self.files)
+
+
+class ByteDisplay(Display):
+    """Draws a download."""
+
+    def __init__(self, quiet: bool, name: str) -> None:
+        super().__init__(quiet)
+        self.name = name
+
+    def show(self, done: int, total: int) -> None:
+        self.advance(self.name, done, total)
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one sentence for the user's errors, 130 after Ctrl-C."""
+    try:
+        app()
+    except SeptumError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is saved", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""How many pixels every true object shares with every predicted one: a sparse table from one pass over both images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from septum.core.metrics.checks import Mask, check_pair
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Contingency:
+    """Objects and overlaps of two label images, in the order in which they first appear (raster order).
+
+    Ignored pixels are counted nowhere; an object all of whose pixels are ignored does not appear. The order does not
+    depend on label numbers, so whoever breaks ties by it gives the same answer for permuted labels.
+    """
+
+    n_pixels: int  # not ignored
+    truth_ids: Indices  # (T,) label numbers
+    truth_pixels: Indices  # (T,)
+    truth_mostly_ignored: Mask  # (T,) more than half of the object's pixels are ignored
+    prediction_ids: Indices  # (P,)
+    prediction_pixels: Indices  # (P,)
+    prediction_mostly_ignored: Mask  # (P,)
+    i: Indices  # (K,) index into truth_ids of every overlapping pair
+    j: Indices  # (K,) index into prediction_ids
+    overlap: Indices  # (K,) pixels that the pair shares
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """(K,) intersection over union of every overlapping pair."""
+        return self.overlap / (self.truth_pixels[self.i] + self.prediction_pixels[self.j] - self.overlap)
+
+
+def contingency(truth: ArrayLike, prediction: ArrayLike, ignore: ArrayLike | None = None) -> Contingency:
+    """Count the pixels that objects of two label images share; memory grows with the overlaps, not with their product.
+
+    Parameters
+    ----------
+    truth, prediction : integer arrays of one shape, any number of axes
+        Label images: 0 is background, every other number is one object, connected or not.
+    ignore : bool array of that shape, optional
+        True where a pixel takes part in nothing.
+
+    Raises
+    ------
+    ImageError
+        Shapes differ, labels are not whole numbers, or some are negative.
+
+    Examples
+    --------
+    >>> table = contingency(np.array([[7, 7, 7, 0]]), np.array([[0, 2, 2, 2]]))
+    >>> table.truth_ids, table.prediction_ids, table.overlap, table.iou
+    (array([7]), array([2]), array([2]), array([0.5]))
+    """
+    truth, prediction, mask = check_pair(truth, prediction, ignore)
+    a, a_ids = _narrow(truth)
+    b, b_ids = _narrow(prediction)
+    keys, counts = _tally(a, b, np.zeros(0, bool) if mask is None else np.ascontiguousarray(mask).ravel())
+    a, b, ignored = keys >> 32, (keys >> 1) & 0x7FFFFFFF, (keys & 1).astype(bool)
+    truth_ids, truth_pixels, truth_mostly_ignored = _objects(a, counts, ignored)
+    prediction_ids, prediction_pixels, prediction_mostly_ignored = _objects(b, counts, ignored)
+    pair = (a > 0) & (b > 0) & ~ignored
+    return Contingency(
+        n_pixels=int(counts[~ignored].sum()),
+        truth_ids=truth_ids if a_ids is None else a_ids[truth_ids],
+        truth_pixels=truth_pixels,
+        truth_mostly_ignored=truth_mostly_ignored,
+        prediction_ids=prediction_ids if b_ids is None else b_ids[prediction_ids],
+        prediction_pixels=prediction_pixels,
+        prediction_mostly_ignored=prediction_mostly_ignored,
+        i=_positions(truth_ids, a[pair]),
+        j=_positions(prediction_ids, b[pair]),
+        overlap=counts[pair],
+    )
+
+
+def _narrow(labels: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any] | None]:
+    """Flat int32 labels, and the numbers that they stand for where those do not fit into 31 bits."""
+    if labels.dtype.itemsize >= 4 and labels.size and labels.max() > 0x7FFFFFFF:
+        background = np.zeros(1, labels.dtype)  # there may be none, but its number must stay 0
+        ids, flat = np.unique(np.append(labels.ravel(), background), return_inverse=True)
+        return flat[:-1].astype(np.int32), ids
+    return np.ascontiguousarray(labels).ravel().astype(np.int32, copy=False), None
+
+
+def _objects(labels: Indices, counts: Indices, ignored: Mask) -> tuple[Indices, Indices, Mask]:
+    """Numbers, counted pixels and mostly-ignored flags of the objects that have a counted pixel."""
+    ids, first, inverse = np.unique(labels[~ignored], return_index=True, return_inverse=True)
+    pixels = np.bincount(inverse, counts[~ignored], len(ids)).astype(np.int64)
+    known = np.isin(labels, ids) & ignored
+    hidden = np.bincount(np.searchsorted(ids, labels[known]), counts[known], len(ids))
+    order = np.argsort(first)
+    order = order[ids[order] > 0]
+    return ids[order], pixels[order], hidden[order] > pixels[order]
+
+
+def _positions(ids: Indices, wanted: Indices) -> Indices:
+    order = np.argsort(ids)
+    return order[np.searchsorted(ids, wanted, sorter=order)]
+
+
+@njit(cache=True, nogil=True)
+def _slot(keys, key):  # type: ignore[no-untyped-def]
+    """Where a key is, or belongs, in an open-addressing table of power-of-two size; -1 is free."""
+    slot = (key * 0x9E3779B97F4A7C1 >> 32) & (len(keys) - 1)  # Fibonacci hashing: the upper half depends on every bit
+    while keys[slot] != -1 and keys[slot] != key:
+        slot = (slot + 1) & (len(keys) - 1)
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def _tally(truth, prediction, ignore):  # type: ignore[no-untyped-def]
+    """Count every (truth << 32 | prediction << 1 | ignored), run by run, in order of first appearance."""
+    table = np.full(1024, -1, np.int64)
+    number = np.zeros(1024, np.int64)
+    keys = np.zeros(512, np.int64)
+    counts = np.zeros(512, np.int64)
+    n, start = 0, 0
+    for k in range(1, truth.size + 1):
+        if (
+            k < truth.size
+            and truth[k] == truth[start]
+            and prediction[k] == prediction[start]
+            and (ignore.size == 0 or ignore[k] == ignore[start])
+        ):
+            continue
+        key = np.int64(truth[start]) << 32 | np.int64(prediction[start]) << 1
+        if ignore.size > 0 and ignore[start]:
+            key |= 1
+        slot = _slot(table, key)
+        if table[slot] == -1:
+            if n == len(keys):  # half full: double
+                keys, counts = np.append(keys, np.zeros(n, np.int64)), np.append(counts, np.zeros(n, np.int64))
+                table, number = np.full(4 * n, -1, np.int64), np.zeros(4 * n, np.int64)
+                for m in range(n):
+                    slot = _slot(table, keys[m])
+                    table[slot], number[slot] = keys[m], m
+                slot = _slot(table, key)
+            table[slot], number[slot], keys[n] = key, n, key
+            n += 1
+        counts[number[slot]] += k - start
+        start = k
+    return keys[:n], counts[:n]

@@ -1,0 +1,78 @@
+"""Every pixel's class as it is: for semantic segmentation, and for masks of a single kind of object."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from septum.core.loss import weighted_cross_entropy
+from septum.core.weight_map import as_labels
+from septum.errors import ImageError
+
+MOST_CLASSES = 256  # of uint8
+
+loss = weighted_cross_entropy
+
+
+def n_classes(largest_label: int) -> int:
+    """Return the number of classes 0..largest_label, at least two.
+
+    Examples
+    --------
+    >>> n_classes(3), n_classes(0)
+    (4, 2)
+    """
+    return max(2, largest_label + 1)
+
+
+def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Return the class ids as they are, checked.
+
+    Parameters
+    ----------
+    labels : (Y, X) integer array
+        Class ids 0..K-1.
+
+    Returns
+    -------
+    (Y, X) uint8 array
+
+    Raises
+    ------
+    ImageError
+        If `labels` is no label image or has an id above 255.
+
+    Examples
+    --------
+    >>> encode(np.array([[0, 2]]))
+    array([[0, 2]], dtype=uint8)
+    """
+    labels = as_labels(labels)
+    if labels.size and labels.max() >= MOST_CLASSES:
+        raise ImageError(
+            f"class ids must lie in 0..{MOST_CLASSES - 1}, got {labels.max()}; "
+            "if touching objects have numbers of their own, these are instances: choose the target 'border'"
+        )
+    return labels.astype(np.uint8)
+
+
+def decode(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
+    """Return the most probable class of every pixel; of equal ones the lowest.
+
+    Parameters
+    ----------
+    probabilities : (K, Y, X) array
+        Per class; logits give the same result.
+
+    Returns
+    -------
+    (Y, X) int32 array
+        Class ids 0..K-1.
+
+    Examples
+    --------
+    >>> decode(np.array([[[0.5, 0.2]], [[0.5, 0.8]]]))
+    array([[0, 1]], dtype=int32)
+    """
+    labels: npt.NDArray[np.int32] = np.argmax(probabilities, axis=0).astype(np.int32)
+    return labels

@@ -1,0 +1,251 @@
+"""The network: contracting path, expansive path, admissible sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from septum.config import UNetConfig
+from septum.errors import ConfigError, ImageError
+
+
+def margin(depth: int) -> int:
+    """Pixels lost per side by the valid convolutions: 6 * 2**depth - 4.
+
+    Examples
+    --------
+    >>> margin(4)
+    92
+    """
+    pixels: int = 6 * 2**depth - 4
+    return pixels
+
+
+def is_admissible(size: int, depth: int) -> bool:
+    """Whether an input of this size meets an even size at every pooling and leaves at least one output pixel."""
+    return size > 2 * margin(depth) and (size - 4 * (2**depth - 1)) % 2**depth == 0
+
+
+def input_size(output: int, depth: int) -> int:
+    """Smallest admissible input size (pixels per side) that yields at least `output` pixels.
+
+    Examples
+    --------
+    >>> [input_size(n, depth=4) for n in (1, 388, 389, 512)]
+    [188, 572, 588, 700]
+    """
+    # Admissible outputs are 4, 4 + 2**depth, 4 + 2 * 2**depth, ... (2, 4, 6, ... for depth 1).
+    smallest = 4 if depth > 1 else 2
+    outputs: int = smallest + 2**depth * math.ceil(max(0, output - smallest) / 2**depth)
+    return outputs + 2 * margin(depth)
+
+
+def output_size(size: int, depth: int) -> int:
+    """Output pixels per side of an admissible input size; ImageError names the nearest sizes otherwise.
+
+    Examples
+    --------
+    >>> output_size(572, depth=4)
+    388
+    """
+    if not is_admissible(size, depth):
+        larger = input_size(max(1, size - 2 * margin(depth)), depth)
+        smaller = larger - 2**depth
+        nearest = f"{smaller} or {larger}" if is_admissible(smaller, depth) else f"{larger}"
+        raise ImageError(
+            f"a U-Net of depth {depth} cannot take an input of {size} pixels per side; the nearest: {nearest}"
+        )
+    return size - 2 * margin(depth)
+
+
+SCRATCH = 1.8  # growth of the process over peak_memory(), measured 1.2 to 1.77 at widths 16 and 64, 572 to 2300 pixels
+
+
+class UNet(nn.Module):
+    """The U-Net of Ronneberger et al. 2015: valid convolutions, cropped skips, no normalisation layers.
+
+    Maps ``(N, in_channels, Y, X)`` to logits ``(N, n_classes, Y - 2 * margin, X - 2 * margin)``, for admissible
+    Y and X. The output pixel (y, x) belongs to the input pixel (y + margin, x + margin).
+
+    Parameters
+    ----------
+    config : UNetConfig
+        Widths, depth, and what the paper leaves open. `paper_2015()` is Fig. 1.
+    seed : int
+        Of the Gaussian initialisation.
+
+    Raises
+    ------
+    ImageError
+        From `forward`, for the wrong number of channels or a size that is not admissible.
+
+    Examples
+    --------
+    >>> net = UNet(UNetConfig(base_channels=2, depth=2))
+    >>> net(torch.zeros(1, 1, 44, 48)).shape
+    torch.Size([1, 2, 4, 8])
+    """
+
+    def __init__(self, config: UNetConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.base_channels * 2**level for level in range(config.depth + 1)]
+        ups = widths[:-1]  # what each up-convolution returns
+        if config.wide_last_up:
+            ups = [widths[1], *ups[1:]]
+        self.contracting = nn.ModuleList(
+            _double_convolution(before, width)
+            for before, width in zip([config.in_channels, *widths], widths, strict=False)
+        )
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(widths[level + 1], ups[level], kernel_size=2, stride=2) for level in range(config.depth)
+        )
+        self.expansive = nn.ModuleList(
+            _double_convolution(ups[level] + widths[level], widths[level]) for level in range(config.depth)
+        )
+        self.output = nn.Conv2d(widths[0], config.n_classes, kernel_size=1)
+        initialize(self, seed)
+
+    def forward(self, image: Tensor) -> Tensor:
+        config = self.config
+        if image.shape[1] != config.in_channels:
+            raise ImageError(f"the network takes {config.in_channels} channels, the image has {image.shape[1]}")
+        for size in image.shape[2:]:
+            output_size(size, config.depth)
+        skips: list[Tensor] = []
+        x = image
+        for level, convolutions in enumerate(self.contracting):
+            x = convolutions(x)
+            if level >= config.depth - 1:
+                x = nn.functional.dropout(x, config.dropout, self.training)
+            if level < config.depth:
+                skips.append(x)
+                x = nn.functional.max_pool2d(x, 2)
+        for level in reversed(range(config.depth)):
+            x = self.up[level](x)
+            if config.relu_after_up:
+                x = nn.functional.relu(x, inplace=True)
+            x = torch.cat([x, centre_crop(skips.pop(), x.shape[2:])], dim=1)
+            x = self.expansive[level](x)
+        logits: Tensor = self.output(x)
+        return logits
+
+
+def _double_convolution(before: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, width, kernel_size=3),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, width, kernel_size=3),
+        nn.ReLU(inplace=True),
+    )
+
+
+def centre_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Cut the centre of (N, C, Y, X) to (N, C, *shape)."""
+    top, left = (x.shape[2] - shape[0]) // 2, (x.shape[3] - shape[1]) // 2
+    return x[:, :, top : top + shape[0], left : left + shape[1]]
+
+
+def initialize(net: UNet, seed: int) -> None:
+    """Draw all weights from a Gaussian of standard deviation sqrt(2 / N); biases are 0.
+
+    N is the number of incoming nodes of one neuron. For an up-convolution the paper's rule gives N = its input
+    channels (an output pixel sees one tap of each), the release's N = its output channels * 4 (FACTS A2).
+    The 1x1 output is drawn by the same rule.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for module in net.modules():
+        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        if not isinstance(module, nn.ConvTranspose2d):
+            incoming = module.in_channels * math.prod(module.kernel_size)
+        elif net.config.init == "paper":
+            incoming = module.in_channels
+        else:
+            incoming = module.out_channels * math.prod(module.kernel_size)
+        assert module.bias is not None
+        with torch.no_grad():
+            module.weight.normal_(0.0, math.sqrt(2 / incoming), generator=generator)
+            module.bias.zero_()
+
+
+def layers(config: UNetConfig, shape: Sequence[int]) -> Iterator[tuple[str, int, int, int, tuple[int, ...]]]:
+    """Yield (name, input channels, output channels, taps, output shape) of every convolution, in order.
+
+    `shape` is the input (Y, X); taps is the number of multiply-adds per output value and input channel.
+    """
+    for size in shape:
+        output_size(size, config.depth)
+    sizes = tuple(shape)
+    before, width = config.in_channels, config.base_channels
+    for level in range(config.depth + 1):
+        width = config.base_channels * 2**level
+        for half, channels in (("a", before), ("b", width)):
+            sizes = tuple(size - 2 for size in sizes)
+            yield f"contracting{level}{half}", channels, width, 9, sizes
+        if level < config.depth:
+            sizes = tuple(size // 2 for size in sizes)
+        before = width
+    for level in reversed(range(config.depth)):
+        width = config.base_channels * 2**level
+        up = 2 * width if config.wide_last_up and level == 0 else width
+        sizes = tuple(size * 2 for size in sizes)
+        yield f"up{level}", 2 * width, up, 1, sizes
+        for half, channels in (("a", up + width), ("b", width)):
+            sizes = tuple(size - 2 for size in sizes)
+            yield f"expansive{level}{half}", channels, width, 9, sizes
+    yield "output", width, config.n_classes, 1, sizes
+
+
+def multiply_adds(config: UNetConfig, shape: Sequence[int]) -> int:
+    """Multiply-adds of one forward pass over an input of shape (Y, X).
+
+    Examples
+    --------
+    >>> from septum.config import paper_2015
+    >>> round(multiply_adds(paper_2015(), (572, 572)) / 1e9, 2)
+    150.43
+    """
+    return sum(before * after * taps * math.prod(sizes) for _, before, after, taps, sizes in layers(config, shape))
+
+
+def peak_memory(config: UNetConfig, shape: Sequence[int]) -> int:
+    """Bytes of float32 activations that one forward pass without gradients holds at its worst moment.
+
+    Counts what is alive while each convolution runs: its input, its output, the skips kept so far; at a
+    concatenation the up-sampled map, the skip and their copy. `shape` is the input (Y, X) of one image. On a CPU
+    the process grows by up to 1.8 times this, since the convolutions reorder their operands (`SCRATCH`).
+    """
+    peak = 0
+    skips: list[int] = []
+    alive = config.in_channels * math.prod(shape)
+    for name, before, after, _, sizes in layers(config, shape):
+        values = after * math.prod(sizes)
+        if name.startswith("up"):
+            copy = (after + config.base_channels * 2 ** int(name[2:])) * math.prod(sizes)
+            peak = max(peak, sum(skips) + alive + values, sum(skips) + values + copy)
+            skips.pop()  # freed once it is copied
+            alive = copy
+            continue
+        # Before the first convolution of a level the pooled map has replaced the skip as its input.
+        source = before * math.prod(size + 2 for size in sizes) if name.endswith("a") else alive
+        peak = max(peak, sum(skips) + source + values)
+        alive = values
+        if name.startswith("contracting") and name.endswith("b") and len(skips) < config.depth:
+            skips.append(values)
+            peak = max(peak, sum(skips) + values // 4)
+    return 4 * peak
+
+
+def check_stride(stride: int, depth: int) -> None:
+    """Raise ConfigError unless tiles of this stride meet without seams (FACTS A7)."""
+    step = 2**depth
+    if stride % step or stride < step:
+        nearest = max(step, round(stride / step) * step)
+        raise ConfigError(
+            f"stride must be a multiple of 2**depth = {step} so that tiles meet without seams, got {stride}; "
+            f"the nearest valid value is {nearest}"
+        )

@@ -1,0 +1,204 @@
+"""What is wrong with a data set, and how to mend it.
+
+Training refuses errors and prints warnings.
+
+==================  =======  ==============================================================================
+code                level    meaning
+==================  =======  ==============================================================================
+no-data             error    the path does not exist, or holds nothing in a layout that is understood
+missing-file        error    a file that was named does not exist
+unreadable          error    no TIFF, PNG or JPEG, empty, cut short, damaged, without pixels, half transparent
+missing-image       error    labels without an image
+ambiguous-name      error    two files that could both be the partner
+frame-mismatch      error    a stack and its labels have different numbers of slices
+size-mismatch       error    an image and its labels or ignore mask have different sizes
+not-finite          error    an image holds NaN or infinity
+channels-differ     error    images have different numbers of channels, or not the one asked for
+label-format        error    labels are a JPEG, have colours, or are ROIs that are no areas
+label-values        error    labels are negative, have fractions, or are too many for classes
+grey-edges          error    labels were resized with interpolation, blurred, or once a JPEG
+nothing-annotated   error    the ignore mask covers the whole image
+one-class           error    all annotated pixels of the data set are of one class
+missing-label       warning  an image without labels, which is left out
+ignored-file        warning  a file in images/ or labels/ that is no image
+empty-labels        warning  an image whose labels are all background
+constant-image      warning  all pixels of an image have the same value
+saturated           warning  many pixels of an image are at its largest value
+depth-differs       warning  images have different types, such as uint8 and uint16
+pixel-size-differs  warning  an image is more than 5 % off the usual pixel size, or alone in not telling it
+merged              warning  an object that looks like two touching ones under one number
+shared-number       warning  one number on objects that do not touch
+duplicate           warning  two images are equal
+==================  =======  ==============================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from septum.data.dataset import Dataset, Sample, survey
+from septum.data.findings import Finding, finding
+from septum.data.kind import Kind, components
+
+__all__ = ["Finding", "check", "check_dataset", "merged_objects"]
+
+SATURATED = 0.01  # share of pixels at the largest value
+PIXEL_SIZE_TOLERANCE = 0.05
+SMALLEST_PIECE = 0.1  # of the largest piece of the same number; below it is a speck
+NECK = 0.5  # of the radius of the larger lobe
+LOBE = 0.7  # radius of the smaller lobe, of the larger one's
+SMALLEST_RADIUS = 3  # pixels; the outline of smaller objects says nothing
+
+
+def check(
+    path: str | Path, *, labels: str | Path | None = None, kind: Kind | None = None, channel: int | None = None
+) -> list[Finding]:
+    """Find all that is wrong with a data set; errors first. Parameters as of `septum.data.dataset.load_dataset`.
+
+    Examples
+    --------
+    >>> for finding in check("cells"):                                                 # doctest: +SKIP
+    ...     print(finding)
+    cells/labels/a.png has colours; save one number per pixel as a grey-value TIFF
+    """
+    dataset, findings = survey(path, labels=labels, kind=kind, channel=channel)
+    found = [*findings, *(_of_pixels(dataset) if dataset else ())]
+    return sorted(found, key=lambda one: one.level != "error")
+
+
+def check_dataset(dataset: Dataset) -> list[Finding]:
+    """Return the warnings about a data set that could be read, for whoever trains on it."""
+    return [*dataset.warnings, *_of_pixels(dataset)]
+
+
+def _of_pixels(dataset: Dataset) -> Iterator[Finding]:
+    for sample in dataset.samples:
+        yield from _of_image(sample)
+        yield from _of_labels(sample, dataset.kind)
+    yield from _differences(dataset)
+    yield from _duplicates(dataset.samples)
+
+
+def _of_image(sample: Sample) -> Iterator[Finding]:
+    low, high = sample.image.min(), sample.image.max()
+    if low == high:
+        cure = "export the image again, or leave it out"
+        yield finding("constant-image", sample.file, f"has the value {low} everywhere", cure)
+        return
+    share = float(np.mean(sample.image == high))
+    # A smooth tail of bright pixels has more of them just below the largest value than at it
+    below = float(np.mean((sample.image < high) & (sample.image >= high - 0.03 * (float(high) - float(low)))))
+    if share >= SATURATED and share > below:
+        problem = f"is saturated: {share:.1%} of its pixels have the largest value {high}"
+        yield finding(
+            "saturated", sample.file, problem, "lower exposure or gain, or export without contrast stretching"
+        )
+
+
+def _of_labels(sample: Sample, kind: Kind) -> Iterator[Finding]:
+    file = str(sample.label_path or f"labels of {sample.name}")
+    if sample.label_path and sample.file != str(sample.image_path):
+        file += f", frame {sample.frame}"
+    if not sample.labels.any():
+        yield finding("empty-labels", file, "has background only", "if there are objects, annotate them")
+    if kind != "instances":
+        return
+    merged = merged_objects(sample.labels)
+    if len(merged):
+        cure = "look, and give each object a number of its own"
+        yield finding("merged", file, f"may hold touching objects under one number: {_few(merged)}", cure)
+    _, numbers, areas = components(sample.labels)
+    largest = np.zeros(numbers.max(initial=0) + 1)
+    np.maximum.at(largest, numbers, areas)
+    counts = np.bincount(numbers[areas >= SMALLEST_PIECE * largest[numbers]])
+    if (counts > 1).any():
+        problem = f"has one number on objects that do not touch: {_few(np.flatnonzero(counts > 1))}"
+        cure = 'give each object a number of its own, or kind="classes" if numbers are classes'
+        yield finding("shared-number", file, problem, cure)
+
+
+def _differences(dataset: Dataset) -> Iterator[Finding]:
+    types = Counter(sample.image.dtype for sample in dataset.samples)
+    usual = types.most_common(1)[0][0]
+    for sample in dataset.samples:
+        if sample.image.dtype != usual:
+            problem = f"has pixels of type {sample.image.dtype}, most images have {usual}"
+            yield finding("depth-differs", sample.file, problem, "export all images alike, without scaling grey values")
+        if dataset.pixel_size is None:
+            continue
+        common = " x ".join(f"{size:.4g}" for size in dataset.pixel_size)
+        cure = "resample it or leave it out; if its pixel size is wrong, set it in Fiji (Image > Properties)"
+        if sample.pixel_size is None:
+            problem = f"does not tell its pixel size, other images have {common} micrometre"
+            yield finding("pixel-size-differs", sample.file, problem, cure)
+        elif not np.allclose(sample.pixel_size, dataset.pixel_size, rtol=PIXEL_SIZE_TOLERANCE, atol=0):
+            own = " x ".join(f"{size:.4g}" for size in sample.pixel_size)
+            problem = f"has pixels of {own} micrometre, usual in this data set are {common}"
+            yield finding("pixel-size-differs", sample.file, problem, cure)
+
+
+def _duplicates(samples: Sequence[Sample]) -> Iterator[Finding]:
+    first: dict[bytes, Sample] = {}
+    for sample in samples:
+        pixels = hashlib.sha256(f"{sample.image.shape}".encode() + np.ascontiguousarray(sample.image).tobytes())
+        other = first.setdefault(pixels.digest(), sample)
+        if other is not sample:
+            alike = np.array_equal(other.labels, sample.labels)
+            problem = f"is the same image as {other.file}" + ("" if alike else ", but their labels differ")
+            cure = "remove one of them: as training and validation image it would flatter the score"
+            yield finding("duplicate", sample.file, problem, cure)
+
+
+def merged_objects(labels: np.ndarray) -> np.ndarray:
+    """Find objects that look like two touching ones under one number.
+
+    They have a neck: cut away everything nearer to the outline than half of the object's inner radius, and two pieces
+    remain that are both at least 70 % as wide as the wider one.
+
+    Parameters
+    ----------
+    labels : (Y, X) integer array
+        Instances.
+
+    Returns
+    -------
+    (n,) array
+        Their numbers, ascending. Objects of an inner radius under 3 pixels are not judged.
+
+    Examples
+    --------
+    >>> y, x = np.mgrid[:20, :40]
+    >>> two = (np.hypot(y - 10, x - 10) < 8) | (np.hypot(y - 10, x - 25) < 8)
+    >>> merged_objects(7 * two), merged_objects(7 * (np.hypot(y - 10, x - 10) < 8))
+    (array([7]), array([], dtype=int64))
+    """
+    padded = np.pad(labels, 1)
+    outline = np.zeros(padded.shape, bool)  # pixels with a 4-neighbour of another number
+    for axis in (0, 1):
+        for step in (1, -1):
+            outline |= np.roll(padded, step, axis) != padded
+    distance = np.where(padded > 0, ndimage.distance_transform_edt(~outline), 0)
+    numbers, which = np.unique(padded.ravel(), return_inverse=True)
+    radius = np.zeros(len(numbers))
+    np.maximum.at(radius, which, distance.ravel())
+    radius_here = radius[which].reshape(padded.shape)
+    pieces, count = ndimage.label((distance > NECK * radius_here) & (radius_here >= SMALLEST_RADIUS))
+    widest, widest_possible, owner = np.zeros(count + 1), np.ones(count + 1), np.zeros(count + 1, int)
+    np.maximum.at(widest, pieces.ravel(), distance.ravel())
+    widest_possible[pieces.ravel()] = radius_here.ravel()
+    owner[pieces.ravel()] = padded.ravel()
+    lobes = owner[1:][widest[1:] >= LOBE * widest_possible[1:]]
+    found, times = np.unique(lobes, return_counts=True)
+    return found[times > 1]
+
+
+def _few(numbers: Iterable[int]) -> str:
+    """List at most five numbers."""
+    listed = list(map(str, numbers))
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

@@ -1,0 +1,71 @@
+"""Findings: what is wrong with a file of a data set, and how to mend it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from septum.errors import ImageError
+
+Level = Literal["error", "warning"]
+
+LEVELS: dict[str, Level] = {
+    "no-data": "error",
+    "missing-file": "error",
+    "unreadable": "error",
+    "missing-image": "error",
+    "ambiguous-name": "error",
+    "frame-mismatch": "error",
+    "size-mismatch": "error",
+    "not-finite": "error",
+    "channels-differ": "error",
+    "label-format": "error",
+    "label-values": "error",
+    "grey-edges": "error",
+    "nothing-annotated": "error",
+    "one-class": "error",
+    "missing-label": "warning",
+    "ignored-file": "warning",
+    "empty-labels": "warning",
+    "constant-image": "warning",
+    "saturated": "warning",
+    "depth-differs": "warning",
+    "pixel-size-differs": "warning",
+    "merged": "warning",
+    "shared-number": "warning",
+    "duplicate": "warning",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong. Training refuses errors and prints warnings; the codes are explained in check.py."""
+
+    level: Level
+    code: str
+    file: str
+    problem: str  # goes on after the file's name: "has 3 channels"
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.problem}; {self.cure}"
+
+
+def finding(code: str, file: str | Path, problem: str, cure: str) -> Finding:
+    """Make a finding of the level that its code has.
+
+    Examples
+    --------
+    >>> print(finding("label-format", "a.jpg", "is a JPEG", "save labels as TIFF"))
+    a.jpg is a JPEG; save labels as TIFF
+    """
+    return Finding(LEVELS[code], code, str(file), problem, cure)
+
+
+class BadFile(ImageError):
+    """An ImageError that carries its finding, so that a check of many files can go on."""
+
+    def __init__(self, code: str, file: str | Path, problem: str, cure: str) -> None:
+        self.finding = finding(code, file, problem, cure)
+        super().__init__(str(self.finding))

@@ -1,0 +1,354 @@
+"""Images in files <-> (C, Y, X) arrays with a pixel size: the one door to image files."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from septum.data.files import atomic_path
+from septum.data.findings import BadFile
+from septum.data.raster import open_jpeg, open_png
+from septum.data.stored import PixelSize, Stored
+from septum.data.tiff import open_tiff
+from septum.errors import ImageError
+
+Region = tuple[slice, ...]
+
+SUFFIXES = (".tif", ".tiff", ".btf", ".png", ".jpg", ".jpeg")  # what is looked for in folders
+SUPPORTED = "TIFF (also BigTIFF, OME-TIFF, ImageJ stacks), PNG or JPEG"
+OPENERS: dict[bytes, Callable[[Path], Stored]] = {  # by the first bytes, so that a wrong suffix does no harm
+    b"II*\0": open_tiff,
+    b"MM\0*": open_tiff,
+    b"II+\0": open_tiff,
+    b"MM\0+": open_tiff,
+    b"\x89PNG": open_png,
+    b"\xff\xd8\xff": open_jpeg,
+}
+FRAME_WORDS = {"Z": "slices", "T": "time points"}
+CLASSIC_TIFF_BYTES = 2**32 - 2**25  # what fits with room for the metadata; more needs BigTIFF
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One 2-D image of a file, read by regions: a `septum.core.tiling.Source`."""
+
+    name: str
+    shape: tuple[int, int, int]  # (C, Y, X)
+    dtype: np.dtype
+    pixel_size: PixelSize | None
+    load: Callable[[Region], np.ndarray]
+
+    def read(self, region: Region = (slice(None), slice(None))) -> np.ndarray:
+        """Return the (C, y, x) pixels of a region inside the image, by default of all of it."""
+        return self.load(region)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """An open image file. Z, T and unnamed pages are frames; C and samples (RGB) are channels."""
+
+    path: Path
+    axes: str  # as found in the file, such as "TZCYX"
+    frames: tuple[Frame, ...]
+    pixel_size: PixelSize | None  # micrometre per pixel (y, x)
+    dtype: np.dtype
+    description: str  # all of this in one sentence
+    format: str
+
+
+def open_image(path: str | Path, *, channel: int | None = None) -> ImageFile:
+    """Open an image file; pixels are read when a frame is asked for them.
+
+    Axes come from OME, ImageJ or tifffile metadata; without these, pages are frames and samples of a pixel (RGB) are
+    channels. The pixel size comes from the same metadata, else from a resolution tag in a microscope's range
+    (`septum.data.stored.plausible`), else it is unknown. The description says which.
+
+    Parameters
+    ----------
+    path : path
+        TIFF, BigTIFF, OME-TIFF, ImageJ stack, PNG or JPEG, told by its content. Tiled, striped and uncompressed TIFFs
+        are read by regions; the others are decoded once.
+    channel : int, optional
+        Use this channel only, counted from 0.
+
+    Returns
+    -------
+    ImageFile
+        Pixels keep the type of the file (1-bit becomes 0 and 1). An alpha channel is dropped if it is opaque wherever
+        pixels are read.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, of another kind, empty, cut short, or damaged; also from `Frame.read`.
+
+    Examples
+    --------
+    >>> open_image("a.tif").description                                             # doctest: +SKIP
+    'a.tif: axes ZYX (from ImageJ metadata), 30 slices of 512 x 512, 1 channel, uint8,
+    0.004 x 0.004 micrometre per pixel (from ImageJ metadata)'
+    """
+    return from_stored(Path(path), open_stored(Path(path)), channel)
+
+
+def open_stored(path: Path) -> Stored:
+    """Open a file of any supported format as it is stored: no palette applied, alpha not dropped."""
+    try:
+        with open(path, "rb") as file:
+            first = file.read(16)
+    except FileNotFoundError:
+        raise BadFile("missing-file", path, f"does not exist{_near(path)}", "check the name") from None
+    except OSError as error:
+        raise BadFile("unreadable", path, f"cannot be opened ({error.strerror})", "give an image file") from None
+    if not first:
+        raise BadFile("unreadable", path, "is empty (0 bytes)", "copy or export the file again")
+    for magic, opener in OPENERS.items():
+        if first.startswith(magic):
+            return opener(path)
+    raise BadFile("unreadable", path, f"is no {SUPPORTED}: it begins with {first!r}", "save the image as TIFF")
+
+
+def from_stored(path: Path, stored: Stored, channel: int | None = None) -> ImageFile:
+    """Sort the axes of a stored array into frames, channels, Y and X."""
+    if stored.axes.count("Y") != 1 or stored.axes.count("X") != 1:
+        raise BadFile("unreadable", path, f"has axes {stored.axes}, expected Y and X", "save it as a plain TIFF")
+    if stored.dtype.kind not in "buif":
+        raise BadFile("unreadable", path, f"has pixels of type {stored.dtype}, expected numbers", "save real numbers")
+    size = dict(zip(stored.axes, stored.shape, strict=True))
+    if 0 in stored.shape:
+        raise BadFile("unreadable", path, f"has no pixels (shape {stored.shape})", "export the image again")
+    samples = (stored.palette.shape[1] if stored.palette is not None else size.get("S", 1)) - stored.alpha
+    channels = size.get("C", 1) * samples
+    if channel is not None and not 0 <= channel < channels:
+        raise ImageError(
+            f"{path} has {channels} channels, channel {channel} is not there; choose one of 0..{channels - 1}"
+        )
+    used = slice(None) if channel is None else slice(channel, channel + 1)
+    dtype = stored.palette.dtype if stored.palette is not None else stored.dtype
+    dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
+    frame_axes = [axis for axis in stored.axes if axis not in "CSYX"]
+    grid = tuple(size[axis] for axis in frame_axes)
+
+    def frame(number: int) -> Frame:
+        position = dict(zip(frame_axes, map(int, np.unravel_index(number, grid)), strict=True)) if grid else {}
+
+        def load(region: Region) -> np.ndarray:
+            return np.array(_channels_first(path, stored, position, region)[used], dtype, order="C")
+
+        name = path.name if count == 1 else f"{path.name}, frame {number}"
+        shape = (channels if channel is None else 1, size["Y"], size["X"])
+        return Frame(name, shape, dtype, stored.pixel_size, load)
+
+    count = int(np.prod(grid, dtype=int))
+    return ImageFile(
+        path=path,
+        axes=stored.axes,
+        frames=tuple(map(frame, range(count))),
+        pixel_size=stored.pixel_size,
+        dtype=dtype,
+        description=_describe(path, stored, dict(zip(frame_axes, grid, strict=True)), channels, channel, dtype),
+        format=stored.format,
+    )
+
+
+def _channels_first(path: Path, stored: Stored, position: dict[str, int], region: Region) -> np.ndarray:
+    """Read a region of one frame as (C, y, x), without palette and alpha."""
+    where: dict[str, int | slice] = {"Y": region[0], "X": region[1], **position}
+    block = stored.load(tuple(where.get(axis, slice(None)) for axis in stored.axes))
+    axes = "".join(axis for axis in stored.axes if axis in "CSYX")
+    if stored.palette is not None:
+        block, axes = stored.palette[block], axes + "S"
+    block = block.transpose([axes.index(axis) for axis in "CSYX" if axis in axes])
+    if stored.alpha:
+        opaque = 1.0 if block.dtype.kind == "f" else np.iinfo(block.dtype).max
+        if (block[..., -1, :, :] != opaque).any():
+            raise BadFile(
+                "unreadable",
+                path,
+                "is partly transparent, and what its transparent pixels show is not defined",
+                "save it without an alpha channel (if that is data, as axes CYX)",
+            )
+        block = block[..., :-1, :, :]
+    return block.reshape(-1, *block.shape[-2:])
+
+
+def _describe(
+    path: Path, stored: Stored, frames: dict[str, int], channels: int, channel: int | None, dtype: np.dtype
+) -> str:
+    """One sentence that says what was found, where, and what was made of it."""
+    size = dict(zip(stored.axes, stored.shape, strict=True))
+    several = {axis: n for axis, n in frames.items() if n > 1}
+    counted = " x ".join(f"{n} {FRAME_WORDS.get(axis, 'pages')}" for axis, n in several.items())
+    parts = [
+        f"axes {stored.axes} (from {stored.axes_from})",
+        f"{counted} of {size['Y']} x {size['X']}" if counted else f"{size['Y']} x {size['X']}",
+        f"{channels} channel"
+        + ("s" if channels > 1 else "")
+        + (f", only {channel} used" if channel is not None else ""),
+        str(dtype),
+    ]
+    if stored.pixel_size:
+        y, x = stored.pixel_size
+        parts.append(f"{y:.4g} x {x:.4g} micrometre per pixel (from {stored.pixel_size_from})")
+    else:
+        parts.append(f"pixel size unknown ({stored.pixel_size_from})")
+    if any(axis not in FRAME_WORDS for axis in several):
+        parts.append("pages taken as frames, since the file does not say that they are channels")
+    if stored.palette is not None:
+        parts.append("colour table applied")
+    if stored.alpha:
+        parts.append("alpha channel dropped")
+    return f"{path.name}: " + ", ".join([*parts, *stored.remarks])
+
+
+def _near(path: Path) -> str:
+    """Name the file of the same folder that was probably meant."""
+    siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def check_finite(pixels: np.ndarray, name: str) -> None:
+    """Raise ImageError if an array holds NaN or infinity.
+
+    Examples
+    --------
+    >>> check_finite(np.array([[[1.0, np.nan]]]), "a.tif")
+    Traceback (most recent call last):
+        ...
+    septum.data.findings.BadFile: a.tif has 1 pixel that is NaN or infinite, the first at channel 0, row 0, column 1;
+    replace such pixels, for example by 0
+    """
+    if pixels.dtype.kind != "f":
+        return
+    bad = ~np.isfinite(pixels)
+    if bad.any():
+        count = np.count_nonzero(bad)
+        channel, row, column = np.unravel_index(np.argmax(bad), bad.shape)
+        number = "1 pixel that is" if count == 1 else f"{count} pixels that are"
+        where = f"the first at channel {channel}, row {row}, column {column}"
+        problem = f"has {number} NaN or infinite, {where}"
+        raise BadFile("not-finite", name, problem, "replace such pixels, for example by 0")
+
+
+def as_channels(image: np.ndarray, channels: int | None = None, name: str = "the image") -> np.ndarray:
+    """Return an image in memory as (C, Y, X), checked.
+
+    Parameters
+    ----------
+    image : (Y, X) or (C, Y, X) array
+        Booleans become 0 and 1.
+    channels : int, optional
+        How many a model expects. Three equal channels (grey saved as RGB) count as one.
+    name : str
+        What errors call it.
+
+    Raises
+    ------
+    ImageError
+        For another number of axes or channels, no pixels, NaN or infinity.
+
+    Examples
+    --------
+    >>> as_channels(np.zeros((4, 5))).shape
+    (1, 4, 5)
+    >>> as_channels(np.zeros((3, 4, 5)), channels=1).shape
+    (1, 4, 5)
+    """
+    pixels = np.asarray(image)
+    if pixels.ndim not in (2, 3):
+        problem = f"has shape {pixels.shape}, expected (Y, X) or (C, Y, X)"
+        raise BadFile("unreadable", name, problem, "give one 2-D image at a time")
+    if pixels.dtype.kind not in "buif":
+        raise BadFile("unreadable", name, f"has pixels of type {pixels.dtype}, expected real numbers", "convert it")
+    if not pixels.size:
+        raise BadFile("unreadable", name, f"has no pixels (shape {pixels.shape})", "give an image with pixels")
+    pixels = pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
+    pixels = pixels[None] if pixels.ndim == 2 else pixels
+    if channels == 1 and is_grey(pixels):
+        pixels = pixels[:1]
+    if channels is not None and len(pixels) != channels:
+        last = image.shape[-1] == channels and image.ndim == 3
+        cure = "move channels first with np.moveaxis(image, -1, 0)" if last else "choose or add channels to match"
+        problem = f"has {len(pixels)} channels, but the model was trained on {channels}"
+        raise BadFile("channels-differ", name, problem, cure)
+    check_finite(pixels, name)
+    return pixels
+
+
+def is_grey(pixels: np.ndarray) -> bool:
+    """Whether (3, Y, X) pixels are grey values saved as RGB.
+
+    Examples
+    --------
+    >>> is_grey(np.ones((3, 2, 2))), is_grey(np.arange(12).reshape(3, 2, 2)), is_grey(np.ones((1, 2, 2)))
+    (True, False, False)
+    """
+    return len(pixels) == 3 and bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
+
+
+def write_labels(path: str | Path, labels: np.ndarray, pixel_size: PixelSize | None = None) -> None:
+    """Write a label image as compressed TIFF that ImageJ opens, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Where to; missing folders are made.
+    labels : (Y, X) or (Z, Y, X) integer array
+        Not negative. Written as uint16, or as uint32 where a label is larger than 65535.
+    pixel_size : (y, x) in micrometre per pixel, optional
+        Stored in the file.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    if labels.ndim not in (2, 3) or labels.dtype.kind not in "bui" or (labels.size and labels.min() < 0):
+        raise ImageError(
+            f"labels for {path} must be (Y, X) or (Z, Y, X) integers >= 0, got {labels.dtype} {labels.shape}"
+        )
+    dtype = np.uint16 if not labels.size or labels.max() < 2**16 else np.uint32
+    _write_tiff(path, labels.astype(dtype), "ZYX"[-labels.ndim :], pixel_size, compression="zlib")
+
+
+def write_probabilities(path: str | Path, probabilities: np.ndarray, pixel_size: PixelSize | None = None) -> None:
+    """Write (K, Y, X) probabilities as a float32 TIFF that ImageJ opens, classes as channels, whole or not at all."""
+    if probabilities.ndim != 3:
+        raise ImageError(f"probabilities for {path} must be (K, Y, X), got shape {probabilities.shape}")
+    _write_tiff(path, probabilities.astype(np.float32), "CYX", pixel_size, compression=None)
+
+
+def write_png(path: str | Path, rgb: np.ndarray) -> None:
+    """Write a (Y, X, 3) uint8 picture, whole or not at all."""
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ImageError(f"a picture for {path} must be (Y, X, 3) uint8, got {rgb.dtype} {rgb.shape}")
+    with atomic_path(path) as beside:
+        Image.fromarray(rgb).save(beside, format="PNG")
+
+
+def _write_tiff(
+    path: str | Path, array: np.ndarray, axes: str, pixel_size: PixelSize | None, compression: str | None
+) -> None:
+    imagej = array.dtype in (np.uint16, np.float32) and array.nbytes < CLASSIC_TIFF_BYTES
+    metadata = {"axes": axes, **({"unit": "um"} if imagej and pixel_size else {})}
+    # ImageJ counts pixels per unit (here micrometre), plain TIFF per centimetre
+    per_pixel = (1.0 if imagej else 1e-4) * np.array(pixel_size) if pixel_size else None
+    with atomic_path(path) as beside:
+        tifffile.imwrite(
+            beside,
+            array,
+            imagej=imagej,
+            bigtiff=array.nbytes >= CLASSIC_TIFF_BYTES,
+            photometric="minisblack",
+            compression=compression,
+            metadata=metadata,
+            resolution=None if per_pixel is None else (1 / per_pixel[1], 1 / per_pixel[0]),
+            resolutionunit=None if per_pixel is None else ("NONE" if imagej else "CENTIMETER"),
+        )

@@ -1,0 +1,118 @@
+"""Label images: files of whole numbers, or refused with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from septum.data.findings import BadFile
+from septum.data.images import from_stored, is_grey, open_stored
+from septum.data.stored import PixelSize
+
+LARGEST = 2**31 - 1
+
+
+class LabelFile(NamedTuple):
+    """The label images of a file."""
+
+    frames: tuple[np.ndarray, ...]  # one (Y, X) int32 array per frame, numbers as in the file
+    pixel_size: PixelSize | None  # micrometre per pixel (y, x)
+    description: str
+
+
+def read_labels(path: str | Path) -> LabelFile:
+    """Read a label image or stack.
+
+    Numbers are kept as they are in the file; of a PNG or TIFF with a colour table, the numbers of the colours.
+    Grey values saved as RGB are read as grey.
+
+    Parameters
+    ----------
+    path : path
+        TIFF or PNG, 2-D or a stack.
+
+    Returns
+    -------
+    LabelFile
+        One (Y, X) int32 array per frame.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read, is a JPEG, has colours or several channels, or holds fractions, negative numbers,
+        NaN, or numbers beyond 2147483647.
+    """
+    path = Path(path)
+    file = from_stored(path, replace(open_stored(path), palette=None))
+    if file.format == "JPEG":
+        cure = "draw or export the labels as TIFF or PNG; a mask that exists as JPEG only must be thresholded first"
+        raise BadFile("label-format", path, "is a JPEG, whose compression changes label numbers", cure)
+    frames = []
+    for frame in file.frames:
+        pixels = frame.read()
+        if len(pixels) > 1 and not is_grey(pixels):
+            cure = "save one number per pixel as a grey-value TIFF (axes YX, or ZYX for a stack)"
+            raise BadFile("label-format", path, f"has {len(pixels)} channels, expected one (no colours)", cure)
+        frames.append(as_labels(pixels[0], path))
+    return LabelFile(tuple(frames), file.pixel_size, file.description)
+
+
+def as_labels(values: np.ndarray, name: str | Path) -> np.ndarray:
+    """Return (Y, X) numbers as int32 labels; ImageError if they are not whole numbers from 0 to 2147483647.
+
+    Examples
+    --------
+    >>> as_labels(np.array([[0.0, 3.0]]), "a.tif")
+    array([[0, 3]], dtype=int32)
+    """
+    if values.dtype.kind not in "buif":
+        raise BadFile("label-values", name, f"has values of type {values.dtype}, expected integers", "convert them")
+    if values.dtype.kind == "f" and not np.array_equal(values, np.round(values)):  # NaN is unequal to itself
+        example = values[values != np.round(values)][0]
+        problem = f"has values that are not whole numbers, such as {example:.4g}"
+        cure = "save labels, not probabilities, as integers, and resize labels by nearest neighbour only"
+        raise BadFile("label-values", name, problem, cure)
+    low, high = (values.min(), values.max()) if values.size else (0, 0)
+    if low < 0:
+        raise BadFile("label-values", name, f"has negative labels, such as {low}", "number objects 1, 2, 3, ...")
+    if high > LARGEST:
+        raise BadFile(
+            "label-values", name, f"has labels beyond {LARGEST}, such as {high}", "number objects 1, 2, 3, ..."
+        )
+    return values.astype(np.int32)
+
+
+def grey_edges(labels: np.ndarray) -> bool:
+    """Whether a label image was blurred, resized with interpolation, or compressed like a photograph.
+
+    Then numbers in between lie along the edges. Counted are the pixels at an edge that lie strictly between their
+    neighbours and have at most two of their eight neighbours on their side: in a sound label image these occur only
+    where three labels meet. A fifth of all edge pixels, and three different numbers among them, tell.
+
+    Parameters
+    ----------
+    labels : (Y, X) integer array
+        One label image.
+
+    Examples
+    --------
+    >>> disc = np.hypot(*np.mgrid[-9:10, -9:10])
+    >>> grey_edges((255 * (disc < 6)).astype(int)), grey_edges((255 * np.clip(7 - disc, 0, 1)).astype(int))
+    (False, True)
+    """
+    if min(labels.shape) < 3:
+        return False
+    inner = labels[1:-1, 1:-1]
+    lowest, highest, alike = inner.copy(), inner.copy(), np.zeros(inner.shape, np.uint8)
+    for dy in range(3):
+        for dx in range(3):
+            neighbour = labels[dy : dy + inner.shape[0], dx : dx + inner.shape[1]]
+            np.minimum(lowest, neighbour, out=lowest)
+            np.maximum(highest, neighbour, out=highest)
+            alike += neighbour == inner
+    edge = lowest < highest
+    between = (lowest < inner) & (inner < highest) & (alike <= 3)
+    return bool(between.sum() >= 0.2 * edge.sum() > 0) and len(np.unique(inner[between])) >= 3

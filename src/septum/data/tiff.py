@@ -1,0 +1,241 @@
+"""TIFF, BigTIFF, OME-TIFF, ImageJ stacks: what tifffile finds in them, read by regions."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tifffile
+
+from septum.data.findings import BadFile
+from septum.data.stored import Index, PixelSize, Stored, plausible
+
+DAMAGED_CURE = "copy the file again, or open it in Fiji and save it anew"
+CACHE_BYTES = 64 * 2**20  # decoded strips or tiles kept per file, for neighbouring regions
+MICROMETRE = {
+    "m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
+    "micrometre": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0, "in": 25400.0,
+}  # fmt: skip
+RESOLUTION_UNIT = {2: ("inch", 25400.0), 3: ("centimetre", 1e4)}  # TIFF tag 296
+KIND = {"ome": "OME metadata", "imagej": "ImageJ metadata", "shaped": "tifffile metadata"}
+
+
+class Page(NamedTuple):
+    """Where the compressed strips or tiles of one page lie."""
+
+    file: Path
+    offsets: tuple[int, ...]
+    counts: tuple[int, ...]
+    jpegtables: bytes | None
+
+
+def open_tiff(path: Path) -> Stored:
+    """Open the first image series of a TIFF file, at full resolution."""
+    with _complaints() as complaints:
+        try:
+            with tifffile.TiffFile(path) as tif:
+                stored = _stored(path, tif)
+        except BadFile:
+            raise
+        except Exception as error:  # tifffile raises many kinds of errors for broken files
+            raise _damaged(path, str(error) or type(error).__name__) from None
+    if complaints:
+        raise _damaged(path, complaints[0])
+    return stored
+
+
+def _stored(path: Path, tif: tifffile.TiffFile) -> Stored:
+    series = tif.series[0]
+    page = series.keyframe
+    remarks = []
+    if len(tif.series) > 1:
+        others = ", ".join(" x ".join(map(str, other.shape)) for other in tif.series[1:])
+        remarks.append(f"the first of {len(tif.series)} image series (the others: {others})")
+    photometric = int(page.photometric)
+    if photometric in (5, 8) or (photometric == 6 and page.compression in (1, 5, 8)):
+        space = {5: "CMYK", 6: "YCbCr", 8: "CIE Lab"}[photometric]
+        raise BadFile("unreadable", path, f"has {space} colours, expected grey values or RGB", "save it as RGB")
+    palette = None
+    if photometric == 3 and tif.is_imagej:
+        remarks.append("its lookup table is for display: values as stored")
+    elif photometric == 3:
+        palette = (page.colormap.T >> 8).astype(np.uint8)
+    pixel_size, source = _pixel_size(tif, page)
+    extra = [int(sample) for sample in page.extrasamples]
+    return Stored(
+        format="TIFF",
+        axes=series.axes,
+        axes_from=KIND.get(series.kind, "the TIFF pages"),
+        shape=tuple(series.shape),
+        dtype=np.dtype(series.dtype),
+        load=_loader(path, tif, series),
+        pixel_size=pixel_size,
+        pixel_size_from=source,
+        palette=palette,
+        alpha="S" in series.axes and bool(extra) and extra[-1] in (1, 2),
+        remarks=tuple(remarks),
+    )
+
+
+def _loader(path: Path, tif: tifffile.TiffFile, series: Any) -> Callable[[Index], np.ndarray]:
+    page = series.keyframe
+    if 0 in series.shape:
+        return lambda index: np.zeros(series.shape, series.dtype)[index]
+    if series.dataoffset is not None and not series.is_multifile and getattr(series, "transform", None) is None:
+        if series.dataoffset + math.prod(series.shape) * series.dtype.itemsize > path.stat().st_size:
+            raise _damaged(path, "it is shorter than its pixels")
+        dtype = series.dtype.newbyteorder(tif.byteorder)
+        return lambda index: np.memmap(path, dtype, "r", series.dataoffset, tuple(series.shape))[index]
+    pages = [_page(path, index, part) for index, part in enumerate(series)]
+    n = len(page.axes)
+    regular = (
+        page.axes in ("YX", "YXS", "SYX")
+        and series.axes.endswith(page.axes)
+        and math.prod(series.shape[:-n]) == len(pages)
+        and page.imagedepth == 1
+        and getattr(series, "transform", None) is None
+    )
+    if not regular:
+        whole = functools.cache(lambda: _whole(path))
+        return lambda index: whole()[index]
+    grid = np.arange(len(pages)).reshape(series.shape[:-n])
+    decode = _decoder(pages, page)
+
+    def load(index: Index) -> np.ndarray:
+        inside = dict(zip(page.axes, index[-n:], strict=True))
+        chosen = grid[index[:-n]]
+        parts = [_read_page(decode, page, number, inside["Y"], inside["X"]) for number in chosen.ravel()]
+        block: np.ndarray = np.stack(parts).reshape(*chosen.shape, *parts[0].shape)
+        return block[(..., *(inside[axis] if axis == "S" else slice(None) for axis in page.axes))]
+
+    return load
+
+
+def _page(path: Path, index: int, page: Any) -> Page:
+    if page is None or not page.dataoffsets:
+        raise _damaged(path, f"page {index} is missing")
+    file = Path(page.parent.filehandle.path)
+    size = file.stat().st_size
+    if any(offset + count > size for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)):
+        raise _damaged(path, f"it ends within the pixels of page {index}")
+    return Page(file, tuple(page.dataoffsets), tuple(page.databytecounts), page.jpegtables)
+
+
+def _decoder(pages: list[Page], keyframe: Any) -> Callable[[int, int], tuple[np.ndarray | None, tuple, tuple]]:
+    """Return a function (page, segment) -> pixels, position, shape that remembers what it decoded last."""
+    tables = keyframe.compression in (6, 7, 34892, 33007)  # the JPEG family
+    decode, header = keyframe.decode, keyframe.jpegheader
+    segment_bytes: int = math.prod(_segment_shape(keyframe)) * keyframe.shaped[-1] * keyframe.dtype.itemsize
+
+    @functools.lru_cache(maxsize=max(1, CACHE_BYTES // segment_bytes))
+    def decoded(number: int, segment: int) -> tuple[np.ndarray | None, tuple, tuple]:
+        page = pages[number]
+        try:
+            with open(page.file, "rb") as file:
+                file.seek(page.offsets[segment])
+                data = file.read(page.counts[segment]) or None  # None: a sparse file, filled with zeros
+            options = {"jpegtables": page.jpegtables, "jpegheader": header} if tables else {}
+            result: tuple[np.ndarray | None, tuple, tuple] = decode(data, segment, **options)
+        except Exception as error:  # each codec has errors of its own
+            raise _damaged(page.file, f"page {number}, part {segment} cannot be decoded: {error}") from None
+        return result
+
+    return decoded
+
+
+def _segment_shape(page: Any) -> tuple[int, int]:
+    return (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+
+
+def _read_page(decode: Callable, page: Any, number: int, rows: slice, columns: slice) -> np.ndarray:
+    """Decode the strips or tiles that a region touches: (y, x), (y, x, S) or (S, y, x)."""
+    planes, _, height, width, samples = page.shaped
+    tile_height, tile_width = _segment_shape(page)
+    down, across = math.ceil(height / tile_height), math.ceil(width / tile_width)
+    y0, y1, _ = rows.indices(height)
+    x0, x1, _ = columns.indices(width)
+    out = np.zeros((planes, y1 - y0, x1 - x0, samples), page.dtype)
+    for plane in range(planes):
+        for row in range(y0 // tile_height, math.ceil(y1 / tile_height)):
+            for column in range(x0 // tile_width, math.ceil(x1 / tile_width)):
+                pixels, (_, _, top, left, _), _ = decode(number, (plane * down + row) * across + column)
+                if pixels is None:
+                    continue
+                ya, yb = max(y0, top), min(y1, top + pixels.shape[1])
+                xa, xb = max(x0, left), min(x1, left + pixels.shape[2])
+                part = pixels[0, ya - top : yb - top, xa - left : xb - left]
+                out[plane, ya - y0 : yb - y0, xa - x0 : xb - x0] = part
+    if page.axes == "YX":
+        return out[0, :, :, 0]
+    return out[0] if page.axes == "YXS" else out[..., 0]
+
+
+def _whole(path: Path) -> np.ndarray:
+    """Decode a file of unusual layout at once."""
+    with _complaints():
+        return np.asarray(tifffile.imread(path, series=0, level=0))
+
+
+def _pixel_size(tif: tifffile.TiffFile, page: Any) -> tuple[PixelSize | None, str]:
+    if tif.is_ome:
+        return _ome_pixel_size(tif.ome_metadata)
+    resolution = [page.tags.valueof(code) for code in (283, 282)]  # pixels per unit (y, x)
+    if not all(resolution) or any(0 in pair for pair in resolution):
+        return None, "the file has no resolution tag"
+    unit_per_pixel = [denominator / numerator for numerator, denominator in resolution]
+    if tif.is_imagej:
+        unit = _plain(str((tif.imagej_metadata or {}).get("unit", "")))
+        if unit in MICROMETRE and unit not in ("inch", "in", "cm"):  # these two are also ImageJ's printing units
+            return (unit_per_pixel[0] * MICROMETRE[unit], unit_per_pixel[1] * MICROMETRE[unit]), "ImageJ metadata"
+    name, factor = RESOLUTION_UNIT.get(page.tags.valueof(296), ("", 0.0))
+    if not name:
+        return None, "its resolution has no unit of length"
+    return plausible((unit_per_pixel[0] * factor, unit_per_pixel[1] * factor), f"resolution tag per {name}")
+
+
+def _ome_pixel_size(xml: str) -> tuple[PixelSize | None, str]:
+    for element in ElementTree.fromstring(xml).iter():
+        if element.tag.endswith("}Pixels"):
+            sizes = []
+            for axis in "YX":
+                unit = _plain(element.get(f"PhysicalSize{axis}Unit", "µm"))
+                sizes.append(float(element.get(f"PhysicalSize{axis}", "0")) * MICROMETRE.get(unit, 0.0))
+            return ((sizes[0], sizes[1]), "OME metadata") if all(sizes) else (None, "the OME metadata have none")
+    return None, "the OME metadata have none"
+
+
+def _plain(unit: str) -> str:
+    # ImageJ writes the letter mu as an escape; Unicode has it twice, as micro sign and as Greek letter
+    return re.sub(r"\\u00b5|\u03bc", "µ", unit.strip().lower())
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """Collect what tifffile logs as errors, and keep all that it logs from the user's terminal."""
+    found: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.ERROR:
+                found.append(re.sub(r"<tifffile\.Tiff\w+ [^>]*> ", "", record.getMessage()))
+
+    logger, collector = logging.getLogger("tifffile"), Collector()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(collector)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = propagate
+
+
+def _damaged(path: Path, reason: str) -> BadFile:
+    return BadFile("unreadable", path, f"is damaged or cut short ({reason})", DAMAGED_CURE)

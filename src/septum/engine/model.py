@@ -1,0 +1,160 @@
+"""The model file: weights and everything else that a prediction needs, in one .safetensors file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from septum.config import Settings, TrainConfig, TtaConfig
+from septum.core.tiling import ArraySource
+from septum.core.unet import UNet
+from septum.engine.predict import DEFAULT_MEMORY, Prediction, drain, segment
+from septum.engine.tensors import read_tensors, write_tensors
+from septum.errors import ConfigError, ModelError
+
+FORMAT = 1  # of the card; MIGRATIONS[n] turns a card of format n into one of n + 1
+MIGRATIONS: dict[int, Any] = {}
+
+
+class ModelCard(Settings):
+    """What a model file says about itself."""
+
+    format: int = FORMAT
+    config: TrainConfig
+    class_names: tuple[str, ...]
+    channels: int
+    pixel_size: tuple[float, float] | None  # micrometre per pixel (y, x) of the training images
+    data: dict[str, str]  # training image -> sha256 of image and labels
+    held_out: str  # what the scores were measured on
+    scores: dict[str, float]
+    step: int  # the step whose weights these are
+    versions: dict[str, str]
+
+
+@dataclass
+class Model:
+    """A trained network with its card.
+
+    Examples
+    --------
+    >>> model = septum.load("run")                        # doctest: +SKIP
+    >>> model.predict(image).labels                       # doctest: +SKIP
+    """
+
+    net: UNet
+    card: ModelCard
+
+    def predict(
+        self, image: np.ndarray, *, tta: TtaConfig | None = None, max_memory: int = DEFAULT_MEMORY
+    ) -> Prediction:
+        """Segment one image.
+
+        Parameters
+        ----------
+        image : (Y, X) or (C, Y, X) array
+            As it comes from the microscope: it is normalised here.
+        tta : TtaConfig, optional
+            Average over rotated or mirrored versions.
+        max_memory : int
+            Bytes that the activations of one tile may take.
+
+        Returns
+        -------
+        Prediction
+            labels (Y, X) int32, probabilities (K, Y, X) float32.
+
+        Raises
+        ------
+        ImageError
+            For the wrong number of axes or channels, no pixels, NaN or infinity.
+        """
+        from septum.data.images import as_channels
+
+        pixels = as_channels(image, self.card.channels)
+        return drain(segment(self.net, self.card.config, ArraySource(pixels), tta=tta, max_memory=max_memory))
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Say in names and sentences what the model is."""
+        card, unet = self.card, self.card.config.unet
+        size = f"{card.pixel_size[0]:.4g} x {card.pixel_size[1]:.4g} micrometre" if card.pixel_size else "unknown"
+        return [
+            (
+                "network",
+                f"U-Net, depth {unet.depth}, {unet.base_channels} base channels, {parameters(self.net):,} weights",
+            ),
+            ("input", f"{card.channels} channel{'s' if card.channels > 1 else ''}, pixel size {size}"),
+            ("learned", f"{card.config.target}: {', '.join(card.class_names)}"),
+            ("recipe", f"{card.config.recipe}, step {card.step} of {card.config.steps}, seed {card.config.seed}"),
+            ("scores", ", ".join(f"{name} {value:.4f}" for name, value in card.scores.items()) or "none"),
+            ("measured on", card.held_out),
+            ("training data", ", ".join(card.data)),
+            ("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())),
+        ]
+
+    def save(self, path: str | Path) -> None:
+        """Write the model file, whole or not at all."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.net.state_dict().items()}
+        write_tensors(path, tensors, {"septum": self.card.model_dump_json()})
+
+
+def parameters(net: UNet) -> int:
+    """Return the number of weights and biases."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
+    """Load a model file or the model of a run folder. Nothing is unpickled.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, cut short, not a Septum model, or of a later format.
+    """
+    file = find_model(path)
+    tensors, metadata = read_tensors(file)
+    if "septum" not in metadata:
+        raise ModelError(f"{file} is a safetensors file, but not a Septum model; give a file that septum train wrote")
+    values = json.loads(metadata["septum"])
+    if not isinstance(values.get("format"), int) or values["format"] > FORMAT:
+        raise ModelError(
+            f"{file} is of model format {values.get('format')}, this version of Septum reads up to {FORMAT}; update Septum"
+        )
+    while values["format"] < FORMAT:
+        values = MIGRATIONS[values["format"]](values)
+    try:
+        card = ModelCard(**values)
+    except ConfigError as error:
+        raise ModelError(
+            f"the description inside {file} is damaged: {error}; train again or get the file again"
+        ) from None
+    net = UNet(card.config.unet)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError:
+        raise ModelError(f"the weights in {file} do not fit the network it describes; get the file again") from None
+    return Model(net.to(device).eval(), card)
+
+
+def find_model(path: str | Path) -> Path:
+    """Return the model file for a model file or a run folder; the final model of a run if there is one."""
+    path = Path(path)
+    if not path.exists():
+        raise ModelError(f"there is no model at {path}; give a run folder or a model.safetensors")
+    if path.is_file():
+        return path
+    for candidate in (path / "final" / "model.safetensors", path / "model.safetensors"):
+        if candidate.exists():
+            return candidate
+    raise ModelError(f"{path} holds no model.safetensors; give the folder that septum train --output wrote")
+
+
+def fingerprint(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,237 @@
+"""From image files to result files: labels, probabilities, overlays, objects.csv; skips what is done."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from septum.config import TtaConfig
+from septum.core.objects import Row, measure_objects
+from septum.core.overlay import overlay
+from septum.core.tiling import ArraySource
+from septum.data.files import write_text
+from septum.data.images import (
+    SUFFIXES,
+    ImageFile,
+    check_finite,
+    match_channels,
+    open_image,
+    write_labels,
+    write_png,
+    write_probabilities,
+)
+from septum.data.labels import read_labels
+from septum.engine.model import Model, fingerprint
+from septum.engine.predict import DEFAULT_MEMORY, Prediction, TileDone, segment
+from septum.errors import ImageError, OutputError
+
+PIXEL_SIZE_TOLERANCE = 1.2  # ratio beyond which the image's scale is said to differ from the model's
+JOURNAL = "predictions.json"
+
+
+@dataclass(frozen=True)
+class FileStarted:
+    """An image is opened; `notes` are what must be said of it."""
+
+    path: Path
+    frames: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FrameProgress:
+    """Tiles done of one frame."""
+
+    frame: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class FileDone:
+    """The results of an image are written, or were there (`skipped`)."""
+
+    path: Path
+    outputs: tuple[Path, ...]
+    objects: int
+    skipped: bool
+
+
+FileRecord = FileStarted | FrameProgress | FileDone
+
+
+def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
+    """Expand files, folders and globs to image files, in order, each once.
+
+    Raises
+    ------
+    ImageError
+        If a name leads to no image, or two images would write the same results.
+    """
+    found: list[Path] = []
+    for given in map(Path, inputs):
+        if given.is_dir():
+            files = sorted(path for path in given.iterdir() if path.suffix.lower() in SUFFIXES)
+            if not files:
+                raise ImageError(f"the folder {given} holds no image; Septum reads {', '.join(sorted(SUFFIXES))}")
+        elif any(mark in str(given) for mark in "*?[") and not given.exists():
+            files = sorted(Path(given.anchor or ".").glob(str(given.relative_to(given.anchor))))
+            if not files:
+                raise ImageError(f"no file matches {given}")
+        else:
+            files = [given]
+        found += [path for path in files if path not in found]
+    stems: dict[str, Path] = {}
+    for path in found:
+        if path.stem in stems:
+            raise ImageError(
+                f"{stems[path.stem]} and {path} would write the same results; predict them into two folders"
+            )
+        stems[path.stem] = path
+    return found
+
+
+def predict_files(
+    model: Model,
+    model_hash: str,
+    paths: Iterable[Path],
+    output: Path,
+    *,
+    tta: TtaConfig | None = None,
+    rescale: bool = False,
+    channel: int | None = None,
+    max_memory: int = DEFAULT_MEMORY,
+) -> Generator[FileRecord, None, None]:
+    """Segment image files one by one into a folder; a second run skips what is done with the same model and settings."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {output} ({error.strerror}); choose another --output") from None
+    settings = {"tta": tta.model_dump() if tta else None, "rescale": rescale, "channel": channel}
+    journal = _read_journal(output / JOURNAL)
+    rows: list[Row] = []
+    for path in paths:
+        image = open_image(path, channel=channel)
+        key = {"model": model_hash, "settings": settings, "input": fingerprint(path)}
+        entry = journal.get(path.name)
+        if entry and entry["key"] == key and all((output / name).exists() for name in entry["outputs"]):
+            rows += _rows_again(image, output, model)
+            yield FileDone(path, tuple(output / name for name in entry["outputs"]), entry["objects"], skipped=True)
+            continue
+        zoom, notes = compare_pixel_sizes(image, model.card.pixel_size, rescale)
+        frames = [match_channels(frame, model.card.channels).read() for frame in image.frames]
+        for frame in frames:
+            check_finite(frame, path.name)
+        yield FileStarted(path, len(frames), (image.description, *notes))
+        predictions: list[Prediction] = []
+        for number, pixels in enumerate(frames):
+            steps = segment(
+                model.net, model.card.config, ArraySource(pixels), tta=tta, max_memory=max_memory, zoom=zoom
+            )
+            predictions.append((yield from _numbered(steps, number)))
+        outputs = _write(output, path, frames, predictions, image.pixel_size)
+        new = _rows(path, frames, [p.labels for p in predictions], image.pixel_size, model)
+        rows += new
+        journal[path.name] = {"key": key, "outputs": [file.name for file in outputs], "objects": len(new)}
+        write_text(output / JOURNAL, json.dumps(journal, indent=1) + "\n")
+        yield FileDone(path, tuple(outputs), len(new), skipped=False)
+    write_text(output / "objects.csv", _csv(rows))
+
+
+def compare_pixel_sizes(
+    image: ImageFile, wanted: tuple[float, float] | None, rescale: bool
+) -> tuple[tuple[float, float] | None, list[str]]:
+    """Return the zoom to the model's pixel size (None: leave it) and what must be said."""
+    if wanted is None or image.pixel_size is None:
+        if rescale:
+            missing = "the model" if wanted is None else image.path.name
+            raise ImageError(f"--rescale needs pixel sizes, but {missing} has none; leave --rescale out")
+        return None, []
+    zoom = (image.pixel_size[0] / wanted[0], image.pixel_size[1] / wanted[1])
+    if all(1 / PIXEL_SIZE_TOLERANCE <= factor <= PIXEL_SIZE_TOLERANCE for factor in zoom):
+        return None, []
+    sizes = f"{image.pixel_size[0]:.4g} micrometre per pixel, the model was trained at {wanted[0]:.4g}"
+    if rescale:
+        return zoom, [
+            f"{image.path.name}: {sizes}; resampled by {zoom[0]:.3g} for the network, results on the original grid"
+        ]
+    return None, [f"{image.path.name}: {sizes}; results may be poor, --rescale resamples"]
+
+
+def _numbered(steps: Generator[TileDone, None, Prediction], frame: int) -> Generator[FrameProgress, None, Prediction]:
+    while True:
+        try:
+            tile = next(steps)
+        except StopIteration as end:
+            result: Prediction = end.value
+            return result
+        yield FrameProgress(frame, tile.done, tile.total)
+
+
+def _write(
+    output: Path,
+    path: Path,
+    frames: list[np.ndarray],
+    predictions: list[Prediction],
+    pixel_size: tuple[float, float] | None,
+) -> list[Path]:
+    """Write all results of one image; a single frame without a leading axis."""
+    single = len(frames) == 1
+    labels = np.stack([prediction.labels for prediction in predictions])
+    probabilities = np.stack([prediction.probabilities for prediction in predictions])
+    label_file = output / f"{path.stem}_labels.tif"
+    probability_file = output / f"{path.stem}_probabilities.tif"
+    write_labels(label_file, labels[0] if single else labels, pixel_size)
+    write_probabilities(probability_file, probabilities[0] if single else probabilities, pixel_size)
+    outputs = [label_file, probability_file]
+    for number, (pixels, prediction) in enumerate(zip(frames, predictions, strict=True)):
+        picture = output / (f"{path.stem}_overlay.png" if single else f"{path.stem}_overlay_{number:04d}.png")
+        write_png(picture, overlay(pixels, prediction.labels))
+        outputs.append(picture)
+    return outputs
+
+
+def _rows(
+    path: Path,
+    frames: list[np.ndarray],
+    labels: Sequence[np.ndarray],
+    pixel_size: tuple[float, float] | None,
+    model: Model,
+) -> list[Row]:
+    names = model.card.class_names if model.card.config.target == "classes" else ()
+    rows: list[Row] = []
+    for number, (pixels, one) in enumerate(zip(frames, labels, strict=True)):
+        head: Row = {"image": path.name, "frame": number}
+        rows += [head | row for row in measure_objects(one, pixels, pixel_size, names)]
+    return rows
+
+
+def _rows_again(image: ImageFile, output: Path, model: Model) -> list[Row]:
+    """Measure the objects of an image that was done in an earlier run."""
+    labels = read_labels(output / f"{image.path.stem}_labels.tif").frames
+    frames = [match_channels(frame, model.card.channels).read() for frame in image.frames]
+    return _rows(image.path, frames, labels, image.pixel_size, model)
+
+
+def _csv(rows: list[Row]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _read_journal(path: Path) -> dict[str, Any]:
+    try:
+        entries: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return entries

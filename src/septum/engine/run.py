@@ -1,0 +1,117 @@
+"""The run folder: config.json, log.jsonl, the checkpoint and the model, each whole or not there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from septum.config import DataSource, Settings, TrainConfig
+from septum.data.files import write_text
+from septum.engine.tensors import read_tensors, write_tensors
+from septum.errors import ModelError, OutputError
+
+
+class RunConfig(Settings):
+    """Everything that decides the result of a run; written before the first step."""
+
+    format: int = 1
+    train: TrainConfig
+    budget: float | None  # seconds that were asked for
+    step_seconds: float | None  # as probed
+    validate_every: int  # steps
+    checkpoint_every: int  # steps
+    log_every: int  # steps
+    source: DataSource | None  # None: from arrays
+    held_out: str  # said aloud, and in the model card
+    data: dict[str, str]  # image -> sha256 of image and labels
+    device: str
+    threads: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Reads and writes the files of one run."""
+
+    path: Path
+
+    @property
+    def model_file(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return self.config_file.exists()
+
+    def create(self, config: RunConfig) -> None:
+        """Begin a run: the settings are on disk before the first step."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot make the folder {self.path} ({error.strerror}); choose another --output"
+            ) from None
+        write_text(self.config_file, config.model_dump_json(indent=1) + "\n")
+        write_text(self.log_file, "")
+
+    def config(self) -> RunConfig:
+        """Read what the run was begun with."""
+        try:
+            values = json.loads(self.config_file.read_text())
+        except FileNotFoundError:
+            raise ModelError(f"{self.path} holds no run (no config.json); leave --resume out to begin one") from None
+        except ValueError:
+            raise ModelError(f"{self.config_file} is damaged; begin the run anew in another folder") from None
+        return RunConfig(**values)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one record."""
+        try:
+            with self.log_file.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.log_file} ({error.strerror}); make room and go on with --resume"
+            ) from None
+
+    def records(self) -> list[dict[str, Any]]:
+        """Read the log; a last line cut short by a kill is left out."""
+        records = []
+        for line in self.log_file.read_text().splitlines() if self.log_file.exists() else []:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        return records
+
+    def rewind_log(self, step: int) -> None:
+        """Drop what was logged after a step, which will be done again."""
+        kept = [record for record in self.records() if record["step"] <= step]
+        write_text(self.log_file, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def save_checkpoint(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        """Write the state of the training, replacing the last one."""
+        write_tensors(self.checkpoint_file, tensors, {"state": json.dumps(state)})
+
+    def load_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Read the state of the training; None if the run was stopped before its first checkpoint."""
+        if not self.checkpoint_file.exists():
+            return None
+        tensors, metadata = read_tensors(self.checkpoint_file)
+        return tensors, json.loads(metadata["state"])

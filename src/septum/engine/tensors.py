@@ -1,0 +1,37 @@
+"""Tensors and text in one .safetensors file: written whole or not at all, read without unpickling anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from septum.data.files import atomic_path
+from septum.errors import ModelError
+
+PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how PyTorch's own files begin
+
+
+def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write named tensors with metadata; OutputError if the disk is full or the folder read-only."""
+    with atomic_path(path) as beside:
+        data = safetensors.torch.save(tensors, metadata)
+        beside.write_bytes(data)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read tensors and metadata; ModelError for anything that is not a whole safetensors file."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start[:2] in PICKLES:
+            raise ModelError(
+                f"{path} is a pickled PyTorch file, which can run any code when opened; "
+                "Septum only reads .safetensors models"
+            ) from None
+        raise ModelError(f"{path} is no safetensors file or is cut short ({error}); get or train it again") from None

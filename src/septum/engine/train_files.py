@@ -1,0 +1,127 @@
+"""From a data set on disk to a trained run folder: checks, settings, training, and the final training on everything."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from septum.config import DataSource, Kind, TrainConfig
+from septum.data.check import inspect
+from septum.data.dataset import Dataset, load_dataset
+from septum.engine.holdout import hold_out, nothing_held_out
+from septum.engine.model import Model, load
+from septum.engine.plan import recipe
+from septum.engine.run import RunFolder
+from septum.engine.train import Record, fit
+from septum.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked of `septum train`."""
+
+    data: Path
+    output: Path
+    labels: Path | None = None
+    recipe: str | None = None
+    budget: float | None = None  # seconds
+    steps: int | None = None
+    seed: int | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    start: Path | None = None
+    resume: bool = False
+    final: bool = False
+    kind: Kind | None = None
+    channel: int | None = None
+
+
+def train_files(request: Request, device: torch.device) -> Generator[Record | Said, None, Model]:
+    """Check the data, train, and with `final` train again on everything; yields records, returns the model."""
+    run = RunFolder(request.output)
+    if request.resume:
+        given = [request.recipe, request.budget, request.steps, request.seed, request.start, request.changes or None]
+        if any(value is not None for value in given):
+            raise ConfigError("--resume goes on with the settings in config.json; leave the other settings out")
+        run.config()  # says at once if there is nothing to go on with
+    dataset = load_dataset(request.data, labels=request.labels, kind=request.kind, channel=request.channel)
+    for text in [*dataset.notes, *map(str, inspect(dataset))]:
+        yield Said(text)
+    start = load(request.start) if request.start else None
+    config = run.config().train if request.resume else make_config(request, dataset, device, start)
+    held_out = hold_out(dataset)
+    done = request.final and run.exists() and not request.resume and run.model_file.exists()
+    if not done:
+        model = yield from fit(
+            dataset,
+            config,
+            run.path,
+            held_out=held_out,
+            budget=request.budget or (None if request.steps or request.resume else DEFAULT_BUDGET),
+            device=device,
+            resume=request.resume,
+            start=start,
+            source=DataSource(
+                data=str(request.data.resolve()),
+                labels=str(request.labels.resolve()) if request.labels else None,
+                kind=request.kind,
+                channel=request.channel,
+            ),
+        )
+    if not request.final:
+        yield Said(f"the model is {run.model_file}")
+        return model
+    return (yield from _train_on_everything(dataset, run, device, start))
+
+
+DEFAULT_BUDGET = 20 * 60.0  # seconds
+
+
+def make_config(request: Request, dataset: Dataset, device: torch.device, start: Model | None) -> TrainConfig:
+    """Return the recipe's settings for this data, with the user's changes."""
+    if request.steps is not None and request.steps < 1:
+        raise ConfigError(f"--steps must be at least 1, got {request.steps}")
+    changes = dict(request.changes)
+    if start is not None:
+        changes["unet"] = start.card.config.unet.model_dump()
+    if request.steps is not None:
+        changes["steps"] = request.steps
+    if request.seed is not None:
+        changes["seed"] = request.seed
+    return recipe(request.recipe or "fast", dataset, device).with_changes(changes)
+
+
+def _train_on_everything(
+    dataset: Dataset, run: RunFolder, device: torch.device, start: Model | None
+) -> Generator[Record | Said, None, Model]:
+    """Train again with nothing held out, with the settings and the number of steps of the run before."""
+    before = run.config()
+    final = RunFolder(run.path / "final")
+    yield Said(f"final training on everything, {before.train.steps} steps; its scores are those of the run before")
+    model = yield from fit(
+        dataset,
+        before.train,
+        final.path,
+        held_out=nothing_held_out(),
+        device=device,
+        resume=final.exists(),
+        start=start,
+    )
+    scores = load(run.model_file).card.scores
+    card = model.card.with_changes(
+        {"scores": scores, "held_out": f"scores are of the run before it: {before.held_out}"}
+    )
+    final_model = Model(model.net, card)
+    final_model.save(final.model_file)
+    yield Said(f"the model is {final.model_file}")
+    return final_model

@@ -1,0 +1,43 @@
+"""What can go wrong by the user's hand: each error names the thing, what was expected, what came, and the way out."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SeptumError(Exception):
+    """Base of all errors that the user can mend; the command line prints the one sentence and exits with 2."""
+
+
+class ConfigError(SeptumError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class ImageError(SeptumError):
+    """A file cannot be read as the image or label image it should be, or an array has the wrong shape or values."""
+
+
+class DatasetError(SeptumError):
+    """A data set is incomplete, contradictory, or cannot be found."""
+
+
+class ModelError(SeptumError):
+    """A model file or run folder cannot be used."""
+
+
+class OutputError(SeptumError):
+    """A result cannot be written where it was asked to go."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"``, or the list of what is known if nothing is near.
+
+    Examples
+    --------
+    >>> did_you_mean("dept", ["depth", "dropout"])
+    "; did you mean 'depth'?"
+    >>> did_you_mean("zzz", ["depth", "dropout"])
+    '; known are: depth, dropout'
+    """
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are: {', '.join(known)}"

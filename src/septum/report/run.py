@@ -1,0 +1,70 @@
+"""The report of a training run: curves, scores and overlays of what was held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from septum.core.overlay import AGREEMENT, CONFUSED, PREDICTION, TRUTH, overlay
+from septum.core.tiling import ArraySource
+from septum.data.dataset import load_dataset
+from septum.engine.holdout import hold_out
+from septum.engine.model import load
+from septum.engine.predict import drain, segment
+from septum.engine.run import RunFolder
+from septum.errors import DatasetError, SeptumError
+from septum.report.page import Headline, Number, Picture, Pictures, Section, Table, Text, training_sections, write_page
+
+LEGEND = {"only in the truth": TRUTH, "only predicted": PREDICTION, "both": AGREEMENT, "different classes": CONFUSED}
+
+
+def report_run(folder: str | Path) -> Path:
+    """Write report.html into a run folder and return its path; ModelError if there is no run."""
+    run = RunFolder(Path(folder))
+    settings, model = run.config(), load(run.model_file)
+    sections: list[Section] = [score_headline(model.card.scores)] if model.card.scores else []
+    sections += [Text("What the scores were measured on", [settings.held_out]), *training_sections(run.records())]
+    try:
+        source = settings.source
+        if source is None:
+            raise DatasetError("the run was given arrays, not files")
+        dataset = load_dataset(source.data, labels=source.labels, kind=source.kind, channel=source.channel)
+    except SeptumError as error:
+        sections.append(Text("Overlays", [f"The training data cannot be read any more, so there are none: {error}"]))
+    else:
+        pictures = []
+        for index, block in hold_out(dataset).blocks.items():
+            sample = dataset.samples[index]
+            prediction = drain(segment(model.net, model.card.config, ArraySource(sample.image)))
+            rgb = overlay(
+                sample.image[:, *block], prediction.labels[block], truth=sample.labels[block], kind=dataset.kind
+            )
+            pictures.append(Picture(rgb, sample.name, f"prediction and truth of {sample.name}"))
+        sections.append(Pictures("Held-out images: prediction against truth", pictures, legend=LEGEND))
+    sections.append(
+        Table(
+            "Settings", ["setting", "value"], [[name, str(value)] for name, value in flat(settings.train.model_dump())]
+        )
+    )
+    path = run.path / "report.html"
+    write_page(path, title=f"Training run {run.path.name}", subtitle=f"{settings.train.steps} steps", sections=sections)
+    return path
+
+
+def score_headline(scores: Mapping[str, float]) -> Headline:
+    """Return the key numbers of a page."""
+    names = {
+        "f1": "F1 at IoU 0.5",
+        "mean_matched_iou": "mean IoU of matched objects",
+        "mean_iou": "mean IoU of the classes",
+        "pixel_error": "pixel error",
+    }
+    return Headline([Number(round(scores[key], 4), label) for key, label in names.items() if key in scores])
+
+
+def flat(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
+    """Return nested settings as dotted names and values."""
+    rows: list[tuple[str, object]] = []
+    for name, value in settings.items():
+        rows += flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return rows

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from septum.config import UNetConfig, paper_2015
+from septum.core.tiling import ArraySink, ArraySource, plan_stride, read_mirrored, reflect, tiles
+from septum.core.unet import SCRATCH, UNet, input_size, margin, multiply_adds, peak_memory
+from septum.engine.predict import TilePlan, predict_logits
+from septum.errors import ConfigError
+
+
+@given(
+    shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    steps=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    depth=st.integers(1, 4),
+)
+def test_every_pixel_is_written_exactly_once(shape, steps, depth):
+    count = np.zeros(shape, int)
+    for tile in tiles(shape, [step * 2**depth for step in steps], depth):
+        count[tile.write] += 1
+        for read, crop, write in zip(tile.read, tile.crop, tile.write, strict=True):
+            assert write.stop - write.start == crop.stop - crop.start
+            assert read.stop - read.start == input_size(write.stop - write.start, depth)
+            assert write.start - read.start == margin(depth)
+    np.testing.assert_array_equal(count, 1)
+
+
+@given(size=st.integers(1, 12), before=st.integers(0, 40), after=st.integers(0, 40))
+def test_reflect_is_numpys_mirror_without_the_edge(size, before, after):
+    expected = np.pad(np.arange(size), (before, after), mode="reflect") if size > 1 else np.zeros(before + 1 + after)
+    np.testing.assert_array_equal(reflect(np.arange(-before, size + after), size), expected)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    start=st.tuples(st.integers(-60, 30), st.integers(-60, 30)),
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+)
+def test_reading_mirrored_is_a_crop_of_the_padded_image(shape, start, size):
+    image = np.random.default_rng(0).random((2, *shape))
+    pad = 120
+    padded = image
+    for axis in (1, 2):
+        index = reflect(np.arange(-pad, image.shape[axis] + pad), image.shape[axis])
+        padded = np.take(padded, index, axis)
+    region = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
+    expected = padded[(slice(None), *(slice(part.start + pad, part.stop + pad) for part in region))]
+    np.testing.assert_array_equal(read_mirrored(ArraySource(image), region), expected)
+
+
+def test_only_what_is_needed_is_read():
+    class Counting(ArraySource):
+        def read(self, region):
+            regions.append(region)
+            return super().read(region)
+
+    regions = []
+    read_mirrored(Counting(np.zeros((1, 1000, 1000))), (slice(-10, 5), slice(990, 1020)))
+    assert regions == [(slice(0, 11), slice(980, 1000))]
+
+
+def predict_tiled(net, image, stride):
+    sink = ArraySink((net.config.n_classes, *image.shape[1:]), image.dtype.type)
+    plan = TilePlan(list(tiles(image.shape[1:], stride, net.config.depth)))
+    for _ in predict_logits(net, ArraySource(image), sink, plan):
+        pass
+    return sink.array
+
+
+def predict_whole(net, image):
+    """One pass over the padded image, by the network alone."""
+    lost, depth = margin(net.config.depth), net.config.depth
+    padded = image
+    for axis in (1, 2):
+        size = input_size(image.shape[axis], depth)
+        padded = np.take(padded, reflect(np.arange(-lost, size - lost), image.shape[axis]), axis)
+    with torch.no_grad():
+        logits = net(torch.from_numpy(np.ascontiguousarray(padded))[None])[0].numpy()
+    return logits[:, : image.shape[1], : image.shape[2]]
+
+
+@settings(max_examples=220, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    steps=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    depth=st.integers(1, 3),
+    channels=st.integers(1, 3),
+    width=st.integers(1, 3),
+    classes=st.integers(2, 4),
+    seed=st.integers(0, 9),
+)
+def test_tiled_equals_whole(shape, steps, depth, channels, width, classes, seed):
+    """DESIGN's promise 2, in both precisions, labels included."""
+    config = UNetConfig(depth=depth, base_channels=width, in_channels=channels, n_classes=classes)
+    image = np.random.default_rng(seed).standard_normal((channels, *shape))
+    stride = [step * 2**depth for step in steps]
+    for dtype, bound in ((np.float64, 1e-12), (np.float32, 1e-5)):
+        net = UNet(config, seed).to(torch.from_numpy(np.zeros(0, dtype)).dtype).eval()
+        whole, tiled = predict_whole(net, image.astype(dtype)), predict_tiled(net, image.astype(dtype), stride)
+        allowed = bound * np.abs(whole).max()
+        assert np.abs(tiled - whole).max() <= allowed
+        best = np.sort(whole, axis=0)
+        clear = best[-1] - best[-2] > 2 * allowed
+        np.testing.assert_array_equal(tiled.argmax(0)[clear], whole.argmax(0)[clear])
+
+
+def test_tiled_equals_whole_at_the_papers_depth():
+    net = UNet(UNetConfig(base_channels=2)).double().eval()
+    image = np.random.default_rng(0).standard_normal((1, 150, 70))
+    whole = predict_whole(net, image)
+    for stride in ((16, 16), (64, 32), (96, 80)):
+        assert np.abs(predict_tiled(net, image, stride) - whole).max() <= 1e-12 * np.abs(whole).max()
+
+
+def test_the_papers_stride_of_388_is_refused_because_tiles_would_not_meet():
+    with pytest.raises(ConfigError, match=r"multiple of 2\*\*depth = 16 .* got 388; the nearest valid value is 384"):
+        list(tiles((1000, 1000), (388, 388), depth=4))
+
+
+def test_a_stride_off_the_grid_would_be_seen():
+    """The property above can fail: tiles cut 8 pixels off the grid differ from the whole by far more than rounding."""
+    net = UNet(UNetConfig(base_channels=2)).double().eval()
+    image = np.random.default_rng(0).standard_normal((1, 60, 60))
+    shifted = predict_whole(net, image[:, 8:])
+    whole = predict_whole(net, image)[:, 8:]
+    inner = slice(40, 44)
+    assert np.abs(shifted - whole)[:, inner].max() > 1e-3 * np.abs(whole).max()
+
+
+@given(shape=st.tuples(st.integers(1, 1500), st.integers(1, 1500)), megabytes=st.integers(120, 3000))
+@settings(max_examples=25, deadline=None)
+def test_the_planned_tiles_keep_the_budget_and_no_other_balanced_tiling_is_cheaper(shape, megabytes):
+    config = paper_2015()
+    stride = plan_stride(shape, config, megabytes * 10**6)
+
+    def total(stride):
+        parts = list(tiles(shape, stride, 4))
+        sizes = [[part.stop - part.start for part in tile.read] for tile in parts]
+        return sum(multiply_adds(config, size) for size in sizes), max(peak_memory(config, size) for size in sizes)
+
+    cost, memory = total(stride)
+    assert SCRATCH * memory <= megabytes * 10**6
+    for side in (64, 128, 256, 512, 1024):
+        other, needed = total((side, side))
+        assert SCRATCH * needed > megabytes * 10**6 or cost <= other * 1.0001
+
+
+def test_too_small_a_budget_says_what_is_needed():
+    with pytest.raises(ConfigError, match=r"memory budget of 1 MB is too small .* takes \d+ MB"):
+        plan_stride((512, 512), paper_2015(), 10**6)
