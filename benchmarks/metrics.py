@@ -1,8 +1,8 @@
 """How long do the scores take on one core, and how much memory, beside stardist.matching and py-ctcmetrics?
 
 Run: OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/metrics.py
-stardist comes with the extra ``demo``, py-ctcmetrics with ``dev``; a missing one is left out. stardist's dense tables of
-10,000 x 10,000 objects need some 4 GB and a minute. The challenge's Java, not run here: about 25 s per slice and
+stardist comes with the extra ``demo``, py-ctcmetrics with ``dev``; a missing one is left out. stardist's dense tables
+of 10,000 x 10,000 objects need some 4 GB and a minute. The challenge's Java, not run here: about 25 s per slice and
 threshold.
 
 The EM maps are simulated: cells between membranes, blurred, with correlated noise that opens and adds walls. If
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import record
 import tifffile
+from PIL import Image
 from scipy import ndimage
 
 from septum.core.metrics import ctc, isbi, matching, warping
@@ -50,7 +51,7 @@ def em_stack() -> tuple[np.ndarray, np.ndarray, str]:
     folder = Path(os.environ.get("SEPTUM_DATA", "")) / "isbi2012" / "train" / "labels"
     paths = sorted(folder.glob("*")) if "SEPTUM_DATA" in os.environ else []
     if paths:
-        labels = np.stack([tifffile.imread(path) > 0 for path in paths]).reshape(-1, SLICE, SLICE)
+        labels = np.stack([np.asarray(Image.open(path)) > 0 for path in paths])
     else:
         labels = np.stack([em_labels(SLICE, 400, seed) for seed in range(N_SLICES)])
     maps = np.stack([em_map(each, seed) for seed, each in enumerate(labels)])
@@ -98,8 +99,8 @@ class Repeated:
         return self.make()
 
 
-def stack_memory(n_slices: int, size: int) -> float:
-    """Bytes per pixel of one slice while scoring a stack, its slices included."""
+def stack_memory(n_slices: int, size: int, inverted: int = 0) -> float:
+    """Bytes per pixel of one slice while scoring a stack, its slices included; the worst is a map that is all wrong."""
 
     def call(stack: tuple[np.ndarray, np.ndarray]) -> None:
         labels, maps = stack
@@ -108,7 +109,7 @@ def stack_memory(n_slices: int, size: int) -> float:
     def prepare() -> tuple[np.ndarray, np.ndarray]:
         labels = em_labels(size, 400 * (size // SLICE) ** 2, 0)
         call((labels[:64, :64], em_map(labels[:64, :64], 0)))  # compile
-        return labels, em_map(labels, 0)
+        return labels, 1 - em_map(labels, 0) if inverted else em_map(labels, 0)
 
     return peak_bytes(prepare, call) / size**2
 
@@ -222,6 +223,7 @@ def main() -> None:
         "memory, bytes per pixel": {
             "stack of 1 slice 2048 x 2048": in_a_fresh_process(stack_memory, 1, 2048),
             "stack of 4 slices 2048 x 2048": in_a_fresh_process(stack_memory, 4, 2048),
+            "stack of 2 slices 2048 x 2048, map inverted": in_a_fresh_process(stack_memory, 2, 2048, 1),
             "matching 10,404 objects 4080 x 4080": in_a_fresh_process(matching_memory),
         },
     }

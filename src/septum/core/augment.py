@@ -122,7 +122,7 @@ def sampling_grid(
     columns = put(matrices[:, :, 1:] * x)  # (N, 2, X)
     # TF32 or autocast may round this product; the large terms stay out of it.
     elastic = put(basis_y @ nodes) @ put(basis_x.T)  # (N, 2, Y, n) @ (n, X) -> (N, 2, Y, X)
-    return (elastic + rows[..., None] + columns[..., None, :]).movedim(1, -1)
+    return (rows[..., None] + columns[..., None, :]).add_(elastic).movedim(1, -1)
 
 
 def _mirrored(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
@@ -131,7 +131,8 @@ def _mirrored(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
     last = sizes[:, :, None, None] - 1
     period = (2 * last).clamp(min=1)  # a source of one pixel per side: any period will do
     planes = grid.movedim(-1, 1)  # (N, Y, X, 2) -> (N, 2, Y, X)
-    return (planes - period * torch.round(planes / period)).abs_().minimum(last)
+    # The distance to the nearest multiple of the period, in one buffer: fresh memory costs as much as the arithmetic.
+    return (planes / period).round_().mul_(period).sub_(planes).abs_().clamp_(max=last)
 
 
 def _pick(sources: Sequence[Tensor], y: Tensor, x: Tensor) -> Tensor:
@@ -166,9 +167,8 @@ def warp_image(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
     tensor([[[[ 2.5000, 10.0000]]]])
     """
     folded = _mirrored(sources, grid)
-    low = folded.floor()
-    (y0, x0), (y1, x1) = low.int().unbind(1), folded.ceil().int().unbind(1)
-    y, x = (folded - low)[:, :, None].unbind(1)  # (N, 1, Y, X) each: the share of the higher neighbour
+    (y0, x0), (y1, x1) = folded.int().unbind(1), folded.ceil().int().unbind(1)
+    y, x = folded.frac_()[:, :, None].unbind(1)  # (N, 1, Y, X) each: the share of the higher neighbour
     above = _pick(sources, y0, x0).lerp_(_pick(sources, y0, x1), x)
     below = _pick(sources, y1, x0).lerp_(_pick(sources, y1, x1), x)
     return above.lerp_(below, y)

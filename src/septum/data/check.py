@@ -92,9 +92,8 @@ def _of_image(sample: Sample) -> Iterator[Finding]:
         yield finding("constant-image", sample.file, f"has the value {low} everywhere", cure)
         return
     share = float(np.mean(sample.image == high))
-    # A smooth tail of bright pixels has more of them just below the largest value than at it
-    below = float(np.mean((sample.image < high) & (sample.image >= high - 0.03 * (float(high) - float(low)))))
-    if share >= SATURATED and share > below:
+    next_share = float(np.mean(sample.image == sample.image[sample.image < high].max()))
+    if share >= SATURATED and share > 2 * next_share:  # a smooth histogram falls towards its end
         problem = f"is saturated: {share:.1%} of its pixels have the largest value {high}"
         yield finding(
             "saturated", sample.file, problem, "lower exposure or gain, or export without contrast stretching"
@@ -178,24 +177,22 @@ def merged_objects(labels: np.ndarray) -> np.ndarray:
     >>> merged_objects(7 * two), merged_objects(7 * (np.hypot(y - 10, x - 10) < 8))
     (array([7]), array([], dtype=int64))
     """
-    padded = np.pad(labels, 1)
-    outline = np.zeros(padded.shape, bool)  # pixels with a 4-neighbour of another number
+    objects, numbers, _ = components(labels)
+    padded = np.pad(objects, 1)
+    outline = np.zeros(padded.shape, bool)  # pixels with a 4-neighbour of another object
     for axis in (0, 1):
         for step in (1, -1):
             outline |= np.roll(padded, step, axis) != padded
     distance = np.where(padded > 0, ndimage.distance_transform_edt(~outline), 0)
-    numbers, which = np.unique(padded.ravel(), return_inverse=True)
-    radius = np.zeros(len(numbers))
-    np.maximum.at(radius, which, distance.ravel())
-    radius_here = radius[which].reshape(padded.shape)
-    pieces, count = ndimage.label((distance > NECK * radius_here) & (radius_here >= SMALLEST_RADIUS))
-    widest, widest_possible, owner = np.zeros(count + 1), np.ones(count + 1), np.zeros(count + 1, int)
-    np.maximum.at(widest, pieces.ravel(), distance.ravel())
-    widest_possible[pieces.ravel()] = radius_here.ravel()
-    owner[pieces.ravel()] = padded.ravel()
-    lobes = owner[1:][widest[1:] >= LOBE * widest_possible[1:]]
-    found, times = np.unique(lobes, return_counts=True)
-    return found[times > 1]
+    radius = np.zeros(len(numbers) + 1)
+    np.maximum.at(radius, padded.ravel(), distance.ravel())
+    radius_here = radius[padded]
+    lobes, count = ndimage.label((distance > NECK * radius_here) & (radius_here >= SMALLEST_RADIUS))
+    width, owner = np.zeros(count + 1), np.zeros(count + 1, int)
+    np.maximum.at(width, lobes.ravel(), distance.ravel())
+    owner[lobes.ravel()] = padded.ravel()
+    wide = np.bincount(owner[1:][width[1:] >= LOBE * radius[owner[1:]]])
+    return np.unique(numbers[np.flatnonzero(wide > 1) - 1])
 
 
 def _few(numbers: Iterable[int]) -> str:

@@ -303,7 +303,7 @@ def _same_meaning(
     names = tuple("background" if value == 0 else f"class {value}" for value in values)
     if list(values) == [0, values[-1]] and len(values) == 2:
         names = ("background", "foreground")
-    if not np.array_equal(values, np.arange(len(values))):
+    if len(values) > 1 and not np.array_equal(values, np.arange(len(values))):
         notes.append("label values " + ", ".join(f"{value} -> class {index}" for index, value in enumerate(values)))
         samples = [
             replace(sample, labels=np.searchsorted(values, sample.labels).astype(np.int32).clip(max=len(values) - 1))

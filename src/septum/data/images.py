@@ -116,19 +116,18 @@ def open_stored(path: Path) -> Stored:
 
 def from_stored(path: Path, stored: Stored, channel: int | None = None) -> ImageFile:
     """Sort the axes of a stored array into frames, channels, Y and X."""
+    if 0 in stored.shape:
+        raise BadFile("unreadable", path, f"has no pixels (shape {stored.shape})", "export the image again")
     if stored.axes.count("Y") != 1 or stored.axes.count("X") != 1:
         raise BadFile("unreadable", path, f"has axes {stored.axes}, expected Y and X", "save it as a plain TIFF")
     if stored.dtype.kind not in "buif":
         raise BadFile("unreadable", path, f"has pixels of type {stored.dtype}, expected numbers", "save real numbers")
     size = dict(zip(stored.axes, stored.shape, strict=True))
-    if 0 in stored.shape:
-        raise BadFile("unreadable", path, f"has no pixels (shape {stored.shape})", "export the image again")
     samples = (stored.palette.shape[1] if stored.palette is not None else size.get("S", 1)) - stored.alpha
     channels = size.get("C", 1) * samples
     if channel is not None and not 0 <= channel < channels:
-        raise ImageError(
-            f"{path} has {channels} channels, channel {channel} is not there; choose one of 0..{channels - 1}"
-        )
+        problem = f"has {channels} channel{'s' * (channels > 1)}, channel {channel} is not there"
+        raise BadFile("channels-differ", path, problem, f"choose one of 0..{channels - 1}")
     used = slice(None) if channel is None else slice(channel, channel + 1)
     dtype = stored.palette.dtype if stored.palette is not None else stored.dtype
     dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")

@@ -90,7 +90,9 @@ def grey_edges(labels: np.ndarray) -> bool:
 
     Then numbers in between lie along the edges. Counted are the pixels at an edge that lie strictly between their
     neighbours and have at most two of their eight neighbours on their side: in a sound label image these occur only
-    where three labels meet. A fifth of all edge pixels, and three different numbers among them, tell.
+    where three labels meet. A tenth of all edge pixels, and three different numbers among them, tell (measured: at most
+    0.001 in real labels, 0.05 in simulated tissue of cells four pixels wide; at least 0.17 after resizing, 0.19 after
+    JPEG of quality 95).
 
     Parameters
     ----------
@@ -115,4 +117,4 @@ def grey_edges(labels: np.ndarray) -> bool:
             alike += neighbour == inner
     edge = lowest < highest
     between = (lowest < inner) & (inner < highest) & (alike <= 3)
-    return bool(between.sum() >= 0.2 * edge.sum() > 0) and len(np.unique(inner[between])) >= 3
+    return bool(between.sum() >= 0.1 * edge.sum() > 0) and len(np.unique(inner[between])) >= 3

@@ -53,6 +53,8 @@ def open_tiff(path: Path) -> Stored:
 
 
 def _stored(path: Path, tif: tifffile.TiffFile) -> Stored:
+    if not tif.series:
+        raise _damaged(path, "it holds no image")
     series = tif.series[0]
     page = series.keyframe
     remarks = []

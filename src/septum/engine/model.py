@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from septum.config import Settings, TrainConfig, TtaConfig
+from septum.config import Kind, Settings, TrainConfig, TtaConfig
 from septum.core.tiling import ArraySource
 from septum.core.unet import UNet
 from septum.engine.predict import DEFAULT_MEMORY, Prediction, drain, segment
@@ -35,6 +35,11 @@ class ModelCard(Settings):
     scores: dict[str, float]
     step: int  # the step whose weights these are
     versions: dict[str, str]
+
+    @property
+    def kind(self) -> Kind:
+        """What the numbers of a predicted label image mean."""
+        return "classes" if self.config.target == "classes" else "instances"
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from septum.config import TtaConfig
+from septum.config import Kind, TtaConfig
 from septum.core.objects import Row, measure_objects
 from septum.core.overlay import overlay
 from septum.core.tiling import ArraySource
@@ -20,8 +20,7 @@ from septum.data.files import write_text
 from septum.data.images import (
     SUFFIXES,
     ImageFile,
-    check_finite,
-    match_channels,
+    as_channels,
     open_image,
     write_labels,
     write_png,
@@ -126,9 +125,7 @@ def predict_files(
             yield FileDone(path, tuple(output / name for name in entry["outputs"]), entry["objects"], skipped=True)
             continue
         zoom, notes = compare_pixel_sizes(image, model.card.pixel_size, rescale)
-        frames = [match_channels(frame, model.card.channels).read() for frame in image.frames]
-        for frame in frames:
-            check_finite(frame, path.name)
+        frames = [as_channels(frame.read(), model.card.channels, frame.name) for frame in image.frames]
         yield FileStarted(path, len(frames), (image.description, *notes))
         predictions: list[Prediction] = []
         for number, pixels in enumerate(frames):
@@ -136,7 +133,7 @@ def predict_files(
                 model.net, model.card.config, ArraySource(pixels), tta=tta, max_memory=max_memory, zoom=zoom
             )
             predictions.append((yield from _numbered(steps, number)))
-        outputs = _write(output, path, frames, predictions, image.pixel_size)
+        outputs = _write(output, path, frames, predictions, image.pixel_size, model.card.kind)
         new = _rows(path, frames, [p.labels for p in predictions], image.pixel_size, model)
         rows += new
         journal[path.name] = {"key": key, "outputs": [file.name for file in outputs], "objects": len(new)}
@@ -181,6 +178,7 @@ def _write(
     frames: list[np.ndarray],
     predictions: list[Prediction],
     pixel_size: tuple[float, float] | None,
+    kind: Kind,
 ) -> list[Path]:
     """Write all results of one image; a single frame without a leading axis."""
     single = len(frames) == 1
@@ -193,7 +191,7 @@ def _write(
     outputs = [label_file, probability_file]
     for number, (pixels, prediction) in enumerate(zip(frames, predictions, strict=True)):
         picture = output / (f"{path.stem}_overlay.png" if single else f"{path.stem}_overlay_{number:04d}.png")
-        write_png(picture, overlay(pixels, prediction.labels))
+        write_png(picture, overlay(pixels, prediction.labels, kind=kind))
         outputs.append(picture)
     return outputs
 
@@ -205,7 +203,7 @@ def _rows(
     pixel_size: tuple[float, float] | None,
     model: Model,
 ) -> list[Row]:
-    names = model.card.class_names if model.card.config.target == "classes" else ()
+    names = model.card.class_names if model.card.kind == "classes" else ()
     rows: list[Row] = []
     for number, (pixels, one) in enumerate(zip(frames, labels, strict=True)):
         head: Row = {"image": path.name, "frame": number}
@@ -216,7 +214,7 @@ def _rows(
 def _rows_again(image: ImageFile, output: Path, model: Model) -> list[Row]:
     """Measure the objects of an image that was done in an earlier run."""
     labels = read_labels(output / f"{image.path.stem}_labels.tif").frames
-    frames = [match_channels(frame, model.card.channels).read() for frame in image.frames]
+    frames = [as_channels(frame.read(), model.card.channels, frame.name) for frame in image.frames]
     return _rows(image.path, frames, labels, image.pixel_size, model)
 
 

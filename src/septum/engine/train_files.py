@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from septum.config import DataSource, Kind, TrainConfig
-from septum.data.check import inspect
+from septum.data.check import check_dataset
 from septum.data.dataset import Dataset, load_dataset
 from septum.engine.holdout import hold_out, nothing_held_out
 from septum.engine.model import Model, load
@@ -55,7 +55,7 @@ def train_files(request: Request, device: torch.device) -> Generator[Record | Sa
             raise ConfigError("--resume goes on with the settings in config.json; leave the other settings out")
         run.config()  # says at once if there is nothing to go on with
     dataset = load_dataset(request.data, labels=request.labels, kind=request.kind, channel=request.channel)
-    for text in [*dataset.notes, *map(str, inspect(dataset))]:
+    for text in [*dataset.notes, *map(str, check_dataset(dataset))]:
         yield Said(text)
     start = load(request.start) if request.start else None
     config = run.config().train if request.resume else make_config(request, dataset, device, start)

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from septum.core.metrics import ctc
+from septum.errors import ImageError
 
 DATA = os.environ.get("SEPTUM_DATA")
 GOLDEN = Path(DATA).parent / "golden" / "ctc_seg" if DATA else None
@@ -106,6 +107,12 @@ def test_objects_count_the_same_whatever_their_frame():
     many, one = np.arange(1, 10)[None], np.array([[1, 0]])
     frames = [ctc.match_frame(many, many, frame="0"), ctc.match_frame(one, 0 * one, frame="1")]
     assert ctc.pool(frames).seg_over_these_frames == 0.9  # not the mean of 1 and 0
+
+
+def test_two_frames_of_one_name_are_refused():
+    frame = ctc.match_frame(np.array([[1]]), np.array([[1]]), frame="000")
+    with pytest.raises(ImageError, match="frame '000' comes twice; name the frames of several sequences like '01/000'"):
+        ctc.pool([frame, frame])
 
 
 def test_det_is_never_below_zero_and_one_if_perfect():

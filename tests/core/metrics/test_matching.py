@@ -194,8 +194,9 @@ def test_every_object_is_told_of_exactly_once(seed):
     truths = [row.truth for row in found.objects[: found.scores.n_truth]]
     assert sorted(truths) == np.unique(truth)[1:].tolist()
     row = found.scores.per_threshold[0]
-    partners = [each for each in found.objects[: found.scores.n_truth] if each.iou >= 0.5]
+    partners = [each for each in found.objects[: found.scores.n_truth] if each.matched]
     assert len(partners) == row.tp
+    assert all(each.matched == (each.iou >= 0.5) for each in found.objects)
     alone = [each.prediction for each in found.objects[found.scores.n_truth :]]
     assert len(alone) == row.fp
     assert sorted(alone + [each.prediction for each in partners]) == np.unique(prediction)[1:].tolist()
@@ -254,6 +255,23 @@ def test_planted_errors_are_named():
     assert {(turn[e.kind], e.prediction, e.truth, e.pixels) for e in swapped.errors} == {
         astuple(e) for e in found.errors
     }
+
+
+def test_specks_that_cover_less_than_half_do_not_split_a_missed_object():
+    truth, prediction = np.ones((2, 10, 20), int)
+    prediction[:, 3:17] = 0
+    prediction[:, 17:] = 2
+    assert {error.kind: error.pixels for error in match(truth, prediction).errors} == {"missed": 200, "invented": 30}
+    assert [error.kind for error in match(prediction, truth).errors] == ["invented", "missed", "missed"]
+
+
+def test_a_speck_of_a_mostly_ignored_object_splits_nothing():
+    truth, prediction = np.ones((2, 10, 20), int)
+    prediction[:, 14:] = 2
+    ignore = np.zeros((10, 20), bool)
+    ignore[:, 16:] = True
+    assert match(truth, prediction).errors[0].kind == "split"
+    assert match(truth, prediction, ignore=ignore).errors == ()
 
 
 def test_a_small_object_swallowed_by_a_large_one_is_merged_not_missed():

@@ -4,8 +4,7 @@ from scipy.spatial.distance import dice, jaccard
 
 from septum.core.metrics.overlap import overlap, pool
 
-rng = np.random.default_rng(0)
-TRUTH, PREDICTION = rng.integers(0, 4, (2, 5, 17, 13))
+TRUTH, PREDICTION = np.random.default_rng(0).integers(0, 4, (2, 5, 17, 13))
 
 
 def test_equals_scipys_dissimilarities():
@@ -24,7 +23,7 @@ def test_pooling_equals_one_large_image():
 
 
 def test_ignoring_pixels_equals_leaving_them_out():
-    ignore = rng.random(TRUTH.shape) < 0.4
+    ignore = np.random.default_rng(1).random(TRUTH.shape) < 0.4
     assert overlap(TRUTH, PREDICTION, ignore=ignore) == overlap(TRUTH[~ignore], PREDICTION[~ignore])
 
 

@@ -104,6 +104,21 @@ def test_growing_or_shrinking_without_change_of_topology_is_free():
     assert codes(square, np.roll(square, (5, -6), (0, 1))) == {}
 
 
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("radius", [2, 5, 8])
+def test_the_window_ends_exactly_at_the_radius(turns, radius):
+    """A loop that goes ``radius`` pixels out closes inside the window, one that goes a pixel farther does not."""
+    for far, expected in ((radius, "hole_deletion"), (radius + 1, "split")):
+        loop = np.zeros((23, 23), bool)
+        loop[11, 9:14] = True
+        loop[11 : 12 + far, [10, 12]] = True
+        loop[11 + far, 10:13] = True
+        loop = np.rot90(loop, turns)
+        cut = loop.copy()
+        cut[11, 11] = False
+        assert codes(loop, cut, radius) == {expected: 1}
+
+
 def test_the_radius_decides_whether_parts_that_meet_far_away_count_as_split():
     ring = np.zeros((61, 61), bool)
     ring[2:59, 2:59] = True

@@ -108,13 +108,17 @@ def match_frame(truth: ArrayLike, prediction: ArrayLike, *, frame: str, ignore: 
 
 
 def pool(frames: Sequence[FrameScores]) -> SequenceScores:
-    """Score a sequence from its frames, or several sequences as one.
+    """Score a sequence from its frames, or several sequences as one (with frames named like ``"01/000"``).
 
     Raises
     ------
     ImageError
-        There is no true object in any frame, so SEG is not defined.
+        There is no true object in any frame, so SEG is not defined; or two frames have one name.
     """
+    names = [frame.frame for frame in frames]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ImageError(f"frame {min(twice)!r} comes twice; name the frames of several sequences like '01/000'")
     jaccards = [each.jaccard for frame in frames for each in frame.objects]
     if not jaccards:
         raise ImageError(

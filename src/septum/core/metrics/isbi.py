@@ -244,29 +244,9 @@ def count_slice(
         raise ImageError(
             f"{name} of the truth has no cell interior (no pixel above 0), so no measure is defined; leave it out"
         )
-    cells = ndimage.label(truth)[0]
     for threshold in thresholds:
         proposal = binarize(interior_probability, threshold, mask)
-        codes = warp(truth, proposal, interior_probability, threshold, radius)
-        histogram = np.bincount(codes.ravel(), minlength=len(MISMATCHES) + 1)[1:]
-        segments = ndimage.label(proposal)[0]
-        rand = contingency(cells, segments)
-        thinned = contingency(cells, thin(segments))
-        differ = (truth != proposal).sum()
-        tp = int((truth & proposal).sum())
-        fp = int(proposal.sum()) - tp
-        yield SliceCounts(
-            threshold=float(threshold),
-            n_pixels=n_pixels,
-            n_foreground=tp + fp,
-            pixels=Pairs(tp, fp, int(differ) - fp),
-            mismatch_pixels=dict(zip(MISMATCHES, histogram.tolist(), strict=True)),
-            mismatch_clusters=ndimage.label(codes == 1)[1] + ndimage.label(codes == 2, np.ones((3, 3)))[1],
-            rand=rand_pairs(rand),
-            v_rand=rand_pairs(thinned),
-            v_info=information_f_score(thinned),
-            v_info_unthinned=information_f_score(rand),
-        )
+        yield _count(truth, proposal, interior_probability, float(threshold), n_pixels, radius)
 
 
 def warping_mismatches(
@@ -324,7 +304,7 @@ def information_f_score(table: Contingency) -> float:
     s_a = _plogp(table.truth_pixels / n)
     s_b = _plogp(_within_truth(table) / n) + outside
     s_ab = _plogp(table.overlap / n) + outside
-    if s_a == 0 or s_b == 0:
+    if s_a + s_b == 0:
         return 0.0
     return float(2 * (s_ab - s_a - s_b) / (-s_a - s_b))
 
@@ -405,6 +385,30 @@ def _slice(
         raise ImageError(f"{name} has {truth.ndim} axes, but a slice is (Y, X); give a stack as (Z, Y, X)")
     mask = check_ignore(ignore, truth)
     return (truth if mask is None else truth & ~mask), interior_probability, mask
+
+
+def _count(
+    truth: Mask, proposal: Mask, probabilities: NDArray[np.float32], threshold: float, n_pixels: int, radius: int
+) -> SliceCounts:
+    codes = warp(truth, proposal, probabilities, threshold, radius)  # first, while nothing else is held in memory
+    histogram = np.bincount(codes.ravel(), minlength=len(MISMATCHES) + 1)[1:]
+    cells, segments = ndimage.label(truth)[0], ndimage.label(proposal)[0]
+    rand = contingency(cells, segments)
+    thinned = contingency(cells, thin(segments))
+    tp = int((truth & proposal).sum())
+    fp, fn = int(proposal.sum()) - tp, int(truth.sum()) - tp
+    return SliceCounts(
+        threshold=threshold,
+        n_pixels=n_pixels,
+        n_foreground=tp + fp,
+        pixels=Pairs(tp, fp, fn),
+        mismatch_pixels=dict(zip(MISMATCHES, histogram.tolist(), strict=True)),
+        mismatch_clusters=ndimage.label(codes == 1)[1] + ndimage.label(codes == 2, np.ones((3, 3)))[1],
+        rand=rand_pairs(rand),
+        v_rand=rand_pairs(thinned),
+        v_info=information_f_score(thinned),
+        v_info_unthinned=information_f_score(rand),
+    )
 
 
 def _within_truth(table: Contingency) -> NDArray[np.int64]:

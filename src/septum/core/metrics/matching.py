@@ -24,6 +24,7 @@ from septum.core.metrics.contingency import Contingency, Indices, contingency
 from septum.errors import ImageError
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
+_NOTHING = (None, 0.0, 0)  # number, IoU and pixels of no overlapping object
 Kind = Literal["matched", "missed", "invented", "split", "merged", "ignored"]
 
 
@@ -63,10 +64,12 @@ class ObjectRecord:
     """One true object, or one predicted object that no true one is matched with at IoU 0.5.
 
     ``prediction`` of a true object is its partner, or else the predicted object that overlaps it best, and likewise for
-    ``truth``; None if nothing overlaps. ``iou`` is with that object.
+    ``truth``; None if nothing overlaps. ``iou`` is with that object. One in a split or merger is of that kind even if
+    it is matched too.
     """
 
     kind: Kind
+    matched: bool
     truth: int | None
     prediction: int | None
     iou: float
@@ -273,22 +276,21 @@ def _records(table: Contingency, pairs: Indices) -> tuple[tuple[ObjectRecord, ..
     errors.sort(key=lambda error: -error.pixels)  # stable, so ties keep this order
 
     best_of_truth, best_of_prediction = _best_overlaps(table)
-    best_of_truth[table.i[pairs]] = pairs
-    alone = np.ones(len(prediction_ids), bool)
-    alone[table.j[pairs]] = False
+    found, alone = np.zeros(len(truth_ids), bool), np.ones(len(prediction_ids), bool)
+    found[table.i[pairs]], alone[table.j[pairs]] = True, False
     i_of, j_of, iou = table.i.tolist(), table.j.tolist(), table.iou.tolist()
     truth_pixels, prediction_pixels = table.truth_pixels.tolist(), table.prediction_pixels.tolist()
     objects = []
     for i, k in enumerate(best_of_truth.tolist()):
-        partner = (prediction_ids[j_of[k]], iou[k], prediction_pixels[j_of[k]]) if k >= 0 else (None, 0.0, 0)
-        objects.append(ObjectRecord(truth_kind[i], truth_ids[i], partner[0], partner[1], truth_pixels[i], partner[2]))
+        j_id, j_iou, j_pixels = (prediction_ids[j_of[k]], iou[k], prediction_pixels[j_of[k]]) if k >= 0 else _NOTHING
+        objects.append(
+            ObjectRecord(truth_kind[i], bool(found[i]), truth_ids[i], j_id, j_iou, truth_pixels[i], j_pixels)
+        )
     for j in np.flatnonzero(alone).tolist():
         k = int(best_of_prediction[j])
-        partner = (truth_ids[i_of[k]], iou[k], truth_pixels[i_of[k]]) if k >= 0 else (None, 0.0, 0)
+        i_id, i_iou, i_pixels = (truth_ids[i_of[k]], iou[k], truth_pixels[i_of[k]]) if k >= 0 else _NOTHING
         objects.append(
-            ObjectRecord(
-                prediction_kind[j], partner[0], prediction_ids[j], partner[1], partner[2], prediction_pixels[j]
-            )
+            ObjectRecord(prediction_kind[j], False, i_id, prediction_ids[j], i_iou, i_pixels, prediction_pixels[j])
         )
     return tuple(objects), tuple(errors)
 

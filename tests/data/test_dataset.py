@@ -1,0 +1,287 @@
+"""A data set read from disk holds what was written; what cannot be trained on is refused in one sentence."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import roifile
+import tifffile
+
+from septum.data.dataset import from_arrays, load_dataset, load_pairs
+from septum.data.simulate import cells
+from septum.errors import DatasetError
+
+DATA = os.environ.get("SEPTUM_DATA")
+needs_data = pytest.mark.skipif(DATA is None, reason="SEPTUM_DATA does not name a folder of data sets")
+RNG = np.random.default_rng(0)
+PIXELS = [RNG.integers(0, 255, (1, 96, 128), np.uint8) for _ in range(3)]
+LABELS = [cells((96, 128), 8, seed)[1] for seed in range(3)]
+
+
+def write(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, array, photometric="minisblack", **options)
+
+
+def folder_of(folder, images=PIXELS, labels=LABELS, ignore=()):
+    for index, (image, truth) in enumerate(zip(images, labels, strict=True)):
+        write(folder / "images" / f"{index}.tif", image, metadata={"axes": "CYX"} if image.ndim == 3 else None)
+        write(folder / "labels" / f"{index}.tif", truth)
+    for index, mask in enumerate(ignore):
+        write(folder / "ignore" / f"{index}.tif", mask)
+    return folder
+
+
+def test_a_folder_holds_what_was_written(tmp_path):
+    ignore = np.zeros((96, 128), np.uint8)
+    ignore[:10] = 255
+    dataset = load_dataset(folder_of(tmp_path, ignore=[ignore]))
+    assert (dataset.kind, dataset.class_names, dataset.channels) == ("instances", ("background", "foreground"), 1)
+    for index, sample in enumerate(dataset.samples):
+        np.testing.assert_array_equal(sample.image, PIXELS[index])
+        np.testing.assert_array_equal(
+            sample.labels, np.where(sample.ignore, 0, LABELS[index]) if index == 0 else LABELS[index]
+        )
+        assert (sample.name, sample.group, sample.frame, sample.labels.dtype) == (str(index), "", 0, np.int32)
+    np.testing.assert_array_equal(dataset.samples[0].ignore, ignore > 0)
+    assert dataset.samples[1].ignore is None
+    assert "1 of 3 images are only partly annotated: the rest of them is ignored" in dataset.notes
+
+
+def test_arrays_and_files_make_the_same_data_set(tmp_path):
+    from_files = load_dataset(folder_of(tmp_path))
+    from_memory = from_arrays([image[0] for image in PIXELS], LABELS)
+    assert list(from_memory.hashes.values()) == list(from_files.hashes.values())
+    pairs = [(tmp_path / "images" / f"{i}.tif", tmp_path / "labels" / f"{i}.tif", None) for i in range(3)]
+    assert load_pairs(pairs).hashes == from_files.hashes
+
+
+def test_pairs_of_the_same_name_in_different_folders_are_kept_apart(tmp_path):
+    pairs = []
+    for index in range(2):
+        write(tmp_path / str(index) / "a.tif", PIXELS[index][0])
+        write(tmp_path / str(index) / "b.tif", LABELS[index])
+        pairs.append((tmp_path / str(index) / "a.tif", tmp_path / str(index) / "b.tif", None))
+    assert list(load_pairs(pairs).hashes) == ["0_a", "1_a"]
+
+
+def test_the_hash_changes_with_any_pixel_label_or_ignored_area():
+    base = from_arrays(PIXELS[:1], LABELS[:1]).hashes
+    image, labels, ignore = PIXELS[0].copy(), LABELS[0].copy(), np.zeros((96, 128), bool)
+    image[0, 5, 5] ^= 1
+    labels[5, 5] += 1
+    ignore[labels == 0] = True
+    others = [
+        from_arrays([image], LABELS[:1]),
+        from_arrays(PIXELS[:1], [labels]),
+        from_arrays(PIXELS[:1], LABELS[:1], [ignore]),
+    ]
+    assert len({other.hashes["image 0"] for other in others} | {base["image 0"]}) == 4
+    flat, mask = PIXELS[0].ravel(), LABELS[0].ravel() > 0  # the same bytes in another shape
+    shapes = [(96, 128), (128, 96)]
+    hashes = [from_arrays([flat.reshape(shape)], [mask.reshape(shape)]).hashes["image 0"] for shape in shapes]
+    assert hashes[0] != hashes[1]
+
+
+def test_stacks_are_paired_page_by_page(tmp_path):
+    write(tmp_path / "cells.tif", np.concatenate(PIXELS), metadata={"axes": "ZYX"}, imagej=True)
+    write(tmp_path / "cells_labels.tif", np.stack(LABELS).astype(np.uint16), metadata={"axes": "ZYX"})
+    dataset = load_dataset(tmp_path)
+    assert [(s.name, s.group, s.frame) for s in dataset.samples] == [(f"cells_00{i}", "cells", i) for i in range(3)]
+    for sample, image, labels in zip(dataset.samples, PIXELS, LABELS, strict=True):
+        np.testing.assert_array_equal(sample.image, image)
+        np.testing.assert_array_equal(sample.labels, labels)
+    stacked = from_arrays(np.concatenate(PIXELS), np.stack(LABELS))
+    assert [sample.group for sample in stacked.samples] == ["stack"] * 3
+    assert list(stacked.hashes.values()) == list(dataset.hashes.values())
+
+
+def test_masks_of_0_and_255_become_classes_0_and_1(tmp_path):
+    dataset = load_dataset(
+        folder_of(tmp_path, labels=[np.where(labels > 0, 255, 0).astype(np.uint8) for labels in LABELS])
+    )
+    assert (dataset.kind, dataset.n_classes, dataset.class_names) == ("classes", 2, ("background", "foreground"))
+    for sample, labels in zip(dataset.samples, LABELS, strict=True):
+        np.testing.assert_array_equal(sample.labels, labels > 0)
+    assert "label values 0 -> class 0, 255 -> class 1" in dataset.notes
+
+
+def test_masks_forced_to_instances_are_split_into_pieces():
+    masks = [np.where(labels > 0, 255, 0) for labels in LABELS]
+    dataset = from_arrays(PIXELS, masks, kind="instances")
+    for sample, mask in zip(dataset.samples, masks, strict=True):
+        np.testing.assert_array_equal(sample.labels > 0, mask > 0)
+        assert sample.labels.max() > 1
+    assert "each 4-connected piece of the masks is one object" in dataset.notes
+
+
+def test_classes_are_numbered_in_order_and_keep_their_names():
+    classes = np.array([[0, 3, 0, 3], [7, 0, 7, 0]]).repeat(8, 0).repeat(8, 1)
+    dataset = from_arrays([np.zeros((16, 32))], [classes])
+    assert dataset.class_names == ("background", "class 3", "class 7")
+    np.testing.assert_array_equal(dataset.samples[0].labels, np.searchsorted([0, 3, 7], classes))
+
+
+def test_values_under_an_ignore_mask_are_no_classes():
+    labels = np.where(LABELS[0] > 0, 1, 0)
+    labels[:20] = 255
+    dataset = from_arrays(PIXELS[0], labels, labels == 255)
+    assert (dataset.kind, dataset.n_classes) == ("classes", 2)
+    assert not dataset.samples[0].labels[:20].any()
+
+
+def test_grey_saved_as_rgb_is_one_channel_only_if_all_images_are_grey():
+    grey, colour = np.repeat(PIXELS[0], 3, axis=0), RNG.integers(0, 255, (3, 96, 128), np.uint8)
+    dataset = from_arrays([grey, PIXELS[1]], LABELS[:2])
+    assert dataset.channels == 1
+    np.testing.assert_array_equal(dataset.samples[0].image, PIXELS[0])
+    assert "1 of 2 images are grey values saved as RGB: read as one channel" in dataset.notes
+    dataset = from_arrays([grey, colour], LABELS[:2])
+    assert [len(sample.image) for sample in dataset.samples] == [3, 3]
+    assert "1 of 2 images are grey values saved as RGB: kept as RGB like the others" in dataset.notes
+
+
+def test_rois_are_instances_even_when_there_is_one(tmp_path):
+    write(tmp_path / "a.tif", PIXELS[0][0])
+    roi = roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, top=2, left=3, bottom=9, right=11, name="cell")
+    roifile.roiwrite(tmp_path / "a.zip", [roi], mode="w")
+    dataset = load_dataset(tmp_path)
+    assert dataset.kind == "instances"
+    assert "instances, since each ImageJ ROI is one object" in dataset.notes
+    assert np.argwhere(dataset.samples[0].labels == 1)[[0, -1]].tolist() == [[2, 3], [8, 10]]
+
+
+def challenge(folder, frames):
+    """Write {number: (labels, markers)} as a video."""
+    for number, (labels, markers) in frames.items():
+        write(folder / "01" / f"t{number:03d}.tif", PIXELS[0][0])
+        write(folder / "01_GT" / "SEG" / f"man_seg{number:03d}.tif", labels.astype(np.uint16))
+        if markers is not None:
+            write(folder / "01_GT" / "TRA" / f"man_track{number:03d}.tif", markers.astype(np.uint16))
+    return folder
+
+
+def test_the_reading_rule_of_challenge_folders(tmp_path):
+    full = LABELS[0]
+    markers = np.zeros_like(full)
+    for number in range(1, full.max() + 1):
+        y, x = np.argwhere(full == number)[10]
+        markers[y, x] = 100 + number  # tracks have numbers of their own
+    partly = np.where(full == 2, 0, full)
+    video = challenge(tmp_path, {1: (full, markers), 2: (partly, markers), 3: (partly, None)})
+    samples = load_dataset(video).samples
+    assert [(sample.name, sample.group) for sample in samples] == [(f"01_t00{i}", "01") for i in (1, 2, 3)]
+    assert samples[0].ignore is None  # every marker lies on a cell
+    np.testing.assert_array_equal(samples[1].ignore, partly == 0)  # the marker of cell 2 does not
+    assert samples[2].ignore is None  # nothing tells of other cells
+
+
+@needs_data
+def test_real_challenge_folders_are_partly_annotated_where_a_marker_is_uncovered():
+    dataset = load_dataset(Path(DATA) / "DIC-C2DH-HeLa")
+    partly = [sample.name for sample in dataset.samples if sample.ignore is not None]
+    assert partly == [
+        "01_t034", "01_t039", "01_t067", "02_t007", "02_t014", "02_t042", "02_t061", "02_t067",
+    ]  # fmt: skip
+    assert dataset.kind == "instances"
+    assert len(dataset.samples) == 18
+    assert dataset.pixel_size == pytest.approx((0.19, 0.19), rel=1e-4)
+
+
+@needs_data
+def test_real_membranes_are_classes_and_real_nuclei_instances():
+    membranes = load_dataset(Path(DATA) / "isbi2012" / "train")
+    assert (len(membranes.samples), membranes.kind, membranes.class_names) == (
+        30,
+        "classes",
+        ("background", "foreground"),
+    )
+    nuclei = load_dataset(Path(DATA) / "dsb2018")
+    assert (len(nuclei.samples), nuclei.kind, nuclei.channels) == (40, "instances", 3)
+
+
+def test_one_frame_of_background_is_no_error():
+    dataset = from_arrays(PIXELS[:2], [LABELS[0], np.zeros((96, 128), int)])
+    assert dataset.kind == "instances"
+
+
+def change(what, **to):
+    """The arrays of a good data set with one of them replaced."""
+    arrays = {"images": list(PIXELS), "labels": list(LABELS), **to}
+    return what, arrays
+
+
+ONE = np.ones((96, 128), int)
+MANY = np.kron(np.arange(12 * 16).reshape(12, 16), np.ones((8, 8), int))
+BLURRED = np.rint(np.clip(60 - np.hypot(*np.mgrid[:96, :128]), 0, 9) * 25).astype(int)
+NAN = np.where(ONE.cumsum().reshape(96, 128) == 1, np.nan, 0.5)
+TWO_CHANNELS = np.zeros((2, 96, 128), np.uint8)
+BAD = [
+    change(
+        "image 1 has labels of 95 x 128 for an image of 96 x 128; export both", labels=[LABELS[0], LABELS[1][1:], ONE]
+    ),
+    change(
+        "of 96 x 128 for an image of 128 x 3; move the channels of the image first", images=[np.ones((96, 128, 3))] * 3
+    ),
+    change("image 2 has 1 pixel that is NaN or infinite", images=[*PIXELS[:2], NAN]),
+    change("the arrays has labels of one class only: every annotated pixel is 1; annotate", labels=[ONE] * 3),
+    change("the arrays has labels of one class only: every annotated pixel is 0; annotate", labels=[0 * ONE] * 3),
+    change("every annotated pixel is 1", labels=[(image > 0) * 1 for image in LABELS], ignore=[i == 0 for i in LABELS]),
+    change("image 0 has no annotated pixel: all are ignored", ignore=[ONE, None, None]),
+    change("image 0 has an ignore mask of 2 x 2 for an image of 96 x 128", ignore=[np.eye(2), None, None]),
+    change("labels of image 2 has numbers in between along its edges", labels=[*LABELS[:2], BLURRED]),
+    change("labels of image 0 has negative labels, such as -1", labels=[-ONE, *LABELS[1:]]),
+    change("image 1 has 2 channels, most images have 1; convert it", images=[PIXELS[0], TWO_CHANNELS, PIXELS[2]]),
+    change("192 label numbers, too many for classes .*; these are instances", labels=[MANY] * 3, kind="classes"),
+    change("got 3 images, 2 label images and 2 ignore masks; give one of each per image", labels=LABELS[:2]),
+]
+
+
+@pytest.mark.parametrize(("sentence", "arrays"), BAD)
+def test_what_cannot_be_trained_on_is_refused_in_one_sentence(sentence, arrays):
+    with pytest.raises(DatasetError, match=sentence) as caught:
+        from_arrays(**arrays)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_folder_names_the_first_error_and_counts_the_others(tmp_path):
+    folder_of(tmp_path)
+    (tmp_path / "images" / "0.tif").write_text("text")
+    write(tmp_path / "labels" / "1.tif", LABELS[1][:50])
+    with pytest.raises(DatasetError, match=rf"0.tif is no TIFF .* \(and 1 more: septum check {tmp_path} lists them\)"):
+        load_dataset(tmp_path)
+
+
+def test_a_stack_with_too_few_label_slices_is_refused(tmp_path):
+    write(tmp_path / "cells.tif", np.concatenate(PIXELS), metadata={"axes": "ZYX"}, imagej=True)
+    write(tmp_path / "cells_mask.tif", np.stack(LABELS[:2]).astype(np.uint16), metadata={"axes": "ZYX"})
+    with pytest.raises(
+        DatasetError, match=r"cells_mask.tif has 2 frames, but its image cells.tif has 3 frames; give one"
+    ):
+        load_dataset(tmp_path)
+
+
+def test_markers_of_another_size_are_refused(tmp_path):
+    video = challenge(tmp_path, {1: (LABELS[0], LABELS[0][:50])})
+    with pytest.raises(
+        DatasetError, match=r"man_track001.tif has 1 frame of \(50, 128\), but man_seg001.tif has 1 frame of"
+    ):
+        load_dataset(video)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_folder_that_is_empty_or_missing_says_what_to_do(name, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(
+        DatasetError, match=r"(nowhere does not exist; check|empty has no images; expected images/ and labels/)"
+    ):
+        load_dataset(tmp_path / name)
+
+
+def test_a_channel_that_is_not_there_is_refused(tmp_path):
+    folder_of(tmp_path)
+    with pytest.raises(
+        DatasetError, match=r"0.tif has 1 channel, channel 2 is not there; choose one of 0..0 \(and 2 more"
+    ):
+        load_dataset(tmp_path, channel=2)
