@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from septum.config import AugmentConfig, TrainConfig, UNetConfig
+from septum.config import AugmentConfig, TrainConfig, UNetConfig, WeightMapConfig
 from septum.data.dataset import Dataset
 
 VALIDATIONS = 20  # per run, fewer if they took more than a tenth of the budget
@@ -59,6 +59,7 @@ def recipe(name: str, dataset: Dataset, device: torch.device) -> TrainConfig:
             base_channels=16 if device.type == "cpu" else 64,
             dropout=0.0,
         ),
+        weight_map=WeightMapConfig(balance="none"),
         optimizer="adam",
         learning_rate=1e-3,
         schedule="cosine",

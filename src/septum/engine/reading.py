@@ -1,0 +1,283 @@
+"""What the numbers of predictions and truth mean, decided once for all images; then one image at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from skimage.measure import label
+
+from septum.config import Kind
+from septum.core.metrics.checks import Mask, check_probabilities, check_same_shape
+from septum.data.kind import MOST_CLASSES, decide_kind
+from septum.data.labels import grey_edges
+from septum.engine.pairing import Case, Cases, numbers
+from septum.errors import ConfigError, DatasetError, ImageError
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How every image of an evaluation is read."""
+
+    kind: Kind
+    values: tuple[int, ...]  # the numbers in the truth of class 0, 1, ...; of instances and of two classes (0, 1)
+    maps: bool = False  # predictions are probabilities rather than labels
+    has_probabilities: bool = False  # there are some, alone or beside labels
+    by_index: bool = False  # predictions number classes 0, 1, ... whatever the truth's numbers
+    truth_pieces: bool = False  # each 4-connected piece is one object
+    prediction_pieces: bool = False
+    invert: bool = False
+
+    @property
+    def two_classes(self) -> bool:
+        """Whether the truth is a mask: foreground is what is not 0."""
+        return self.kind == "classes" and len(self.values) == 2 and self.values[0] == 0
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """One image, ready to be scored."""
+
+    truth: np.ndarray  # (Y, X) int32: instances, or classes 0..K-1
+    labels: np.ndarray  # the same, predicted
+    foreground: np.ndarray | None  # (Y, X) float32 probability of what is not 0
+    probabilities: np.ndarray | None  # (K, Y, X) float32, of three classes or more
+    ignore: Mask | None  # (Y, X), takes part in nothing
+    unannotated: Mask | None  # (Y, X), background that may hold cells: no object is invented there
+
+    @property
+    def hidden(self) -> Mask | None:
+        """Where pixels and objects are not compared."""
+        parts = [mask for mask in (self.ignore, self.unannotated) if mask is not None]
+        return np.logical_or.reduce(parts) if parts else None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was decided, and what must be said of it."""
+
+    reading: Reading
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class _Truths(Sequence[np.ndarray]):
+    """All true label images, read one at a time."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self.cases = cases
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    @overload
+    def __getitem__(self, k: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, k: slice) -> Sequence[np.ndarray]: ...
+    def __getitem__(self, k: int | slice) -> np.ndarray | Sequence[np.ndarray]:
+        return _Truths(self.cases[k]) if isinstance(k, slice) else _truth(self.cases[k])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(_truth, self.cases)
+
+
+def survey(found: Cases, kind: Kind | None = None, *, invert: bool = False) -> Survey:
+    """Look at all images once and decide how they are read.
+
+    Kind: as told; instances in challenge folders; else read from the truth (`septum.data.kind.decide_kind`).
+    Predictions are maps if some hold fractions, or if the truth has two values and they have soft edges.
+
+    Raises
+    ------
+    ImageError, DatasetError
+        The truth has nothing to find, an image cannot be read, shapes differ, or labels are not whole numbers.
+    ConfigError
+        `invert` where there are no two classes.
+    """
+    truth_values: set[int] = set()
+    label_values: set[int] = set()
+    fractions = soft = alone = ""
+    for case in found.images:
+        truth = _truth(case)
+        truth_values.update(np.unique(truth).tolist())
+        if case.prediction is None:
+            alone = alone or case.prediction_name
+            continue
+        stored = case.prediction()
+        if stored.dtype.kind == "f" and (len(stored) > 1 or not np.array_equal(stored, np.round(stored))):
+            fractions = fractions or case.prediction_name
+            continue
+        labels = numbers(stored, case.prediction_name)
+        label_values.update(np.unique(labels).tolist())
+        if len(label_values) > 2 and grey_edges(labels):
+            soft = soft or case.prediction_name
+    if not max(truth_values, default=0) > 0:
+        raise ImageError(
+            "the truth has no object and no foreground in any image, so no score is defined; "
+            "give at least one image with something in it"
+        )
+    notes: list[str] = []
+    warnings: list[str] = []
+    told = kind is not None
+    if kind is not None:
+        notes.append(f"{kind}, as told")
+    elif found.challenge:
+        kind, reason = "instances", "instances, since the Cell Tracking Challenge numbers cells"
+        notes.append(reason)
+    else:
+        kind, reason = decide_kind(_Truths(found.images))
+        notes.append(reason)
+    has_probabilities = bool(fractions or alone or any(case.probabilities for case in found.images))
+    if kind == "instances":
+        _refuse_maps(fractions, alone)
+        if invert:
+            raise ConfigError("--invert is for maps and masks of two classes, but the truth numbers instances; leave it out")
+        truth_pieces = told and not found.challenge and len(truth_values | {0}) <= 2
+        prediction_pieces = not found.challenge and len(label_values | {0}) <= 2
+        if truth_pieces:
+            notes.append("each 4-connected piece of the true masks is one object")
+        elif prediction_pieces and len(label_values) == 2:
+            warnings.append(
+                f"the predictions hold only {' and '.join(map(str, sorted(label_values)))}, although the truth numbers "
+                "instances: each 4-connected piece is taken as one object"
+            )
+        reading = Reading(
+            kind,
+            (0, 1),
+            has_probabilities=has_probabilities,
+            truth_pieces=truth_pieces,
+            prediction_pieces=prediction_pieces,
+        )
+        return Survey(reading, tuple(notes), tuple(warnings))
+    if len(truth_values) > MOST_CLASSES:
+        raise DatasetError(
+            f"the truth holds {len(truth_values)} numbers, too many for classes (at most {MOST_CLASSES}); "
+            "these are instances: leave out --kind classes"
+        )
+    two = len(truth_values | {0}) == 2
+    maps = bool(fractions or (alone and not label_values) or (two and soft))
+    if maps and not fractions and soft:
+        notes.append(f"predictions such as {soft} have soft edges: read as maps of probabilities, 255 being 1")
+    by_index = False
+    if two:
+        values: tuple[int, ...] = (0, 1)
+        if not maps and len(label_values | {0}) > 2:
+            notes.append(f"the predictions hold {len(label_values)} numbers: whatever is not 0 is foreground")
+    else:
+        if invert:
+            raise ConfigError(
+                f"--invert is for maps and masks of two classes, but the truth has {len(truth_values)}; leave it out"
+            )
+        by_index = not label_values <= truth_values and label_values <= set(range(len(truth_values)))
+        values = tuple(sorted(truth_values if by_index or maps else truth_values | label_values))
+        if by_index:
+            listed = ", ".join(f"{k} is {value}" for k, value in enumerate(values))
+            notes.append(f"the predictions number classes in order, as septum predict does: {listed} in the truth")
+    if invert:
+        notes.append("predictions inverted, as told")
+    reading = Reading(kind, values, maps, has_probabilities or maps, by_index, invert=invert)
+    return Survey(reading, tuple(notes), tuple(warnings))
+
+
+def _refuse_maps(fractions: str, alone: str) -> None:
+    if fractions or alone:
+        raise ImageError(
+            f"{fractions or alone} holds fractions, but the truth numbers instances and labels are whole numbers; "
+            "give label images, such as the a_labels.tif of septum predict"
+        )
+
+
+def read(case: Case, reading: Reading) -> Arrays:
+    """Read one image as was decided; ImageError for probabilities outside 0..1 or of the wrong number of classes."""
+    truth = case.truth()
+    ignore = _mask(case, truth)
+    unannotated = None
+    if case.markers is not None:
+        markers = case.markers()
+        check_same_shape("the markers", markers, truth, case.truth_name)
+        marked, covered = np.unique(markers), np.unique(markers[truth > 0])
+        if not np.isin(marked[marked > 0], covered).all():  # as in septum.data.dataset.load_dataset
+            unannotated = truth == 0
+    maps = reading.maps or case.prediction is None
+    stored = case.prediction() if case.prediction is not None else None
+    chances = _probabilities(case, stored if reading.maps else None)
+    for name, channels in ((case.prediction_name, stored), (f"the probabilities of {case.name}", chances)):
+        if channels is not None:
+            check_same_shape(name, channels[0], truth, case.truth_name)
+    foreground = probabilities = None
+    if chances is not None and (reading.kind == "instances" or reading.two_classes):
+        foreground = _foreground(chances)
+        foreground = 1 - foreground if reading.invert else foreground
+    elif chances is not None:
+        if len(chances) != len(reading.values):
+            raise ImageError(
+                f"{case.prediction_name} has {len(chances)} maps, but the truth has {len(reading.values)} classes; "
+                "give one map per class"
+            )
+        probabilities = chances
+    if maps:
+        labels = probabilities.argmax(0) if probabilities is not None else foreground > 0.5  # type: ignore[operator]
+        labels = labels.astype(np.int32)
+    else:
+        labels = numbers(stored, case.prediction_name)  # type: ignore[arg-type]
+        if reading.two_classes:
+            labels = ((labels != 0) != reading.invert).astype(np.int32)
+        elif reading.kind == "classes" and not reading.by_index:
+            labels = np.searchsorted(reading.values, labels).astype(np.int32)
+    if reading.two_classes:
+        truth = (truth != 0).astype(np.int32)
+    elif reading.kind == "classes":
+        truth = np.searchsorted(reading.values, truth).astype(np.int32)
+    if reading.truth_pieces:
+        truth = pieces((truth > 0).astype(np.int32), ignore)
+    if reading.prediction_pieces:
+        labels = pieces((labels > 0).astype(np.int32), ignore)
+    return Arrays(truth, labels, foreground, probabilities, ignore, unannotated)
+
+
+def pieces(classes: np.ndarray, ignore: Mask | None) -> np.ndarray:
+    """Number the 4-connected pieces of every class but 0; ignored pixels belong to none and connect none.
+
+    Examples
+    --------
+    >>> pieces(np.array([[1, 1, 2, 0, 2]]), None)
+    array([[1, 1, 2, 0, 3]], dtype=int32)
+    """
+    seen = classes if ignore is None else np.where(ignore, 0, classes)
+    numbered: np.ndarray = label(seen, background=0, connectivity=1)
+    return numbered.astype(np.int32)
+
+
+def _truth(case: Case) -> np.ndarray:
+    """The true labels, 0 where ignored."""
+    truth = case.truth()
+    ignore = _mask(case, truth)
+    return truth if ignore is None else np.where(ignore, 0, truth)
+
+
+def _mask(case: Case, truth: np.ndarray) -> Mask | None:
+    if case.ignore is None:
+        return None
+    ignore: Mask = case.ignore() != 0
+    check_same_shape(f"the ignore mask of {case.name}", ignore, truth, case.truth_name)
+    return ignore
+
+
+def _probabilities(case: Case, stored: np.ndarray | None) -> np.ndarray | None:
+    """(K, Y, X) float32 probabilities: the prediction itself, or the file beside it."""
+    name = case.prediction_name
+    if stored is None:
+        if case.probabilities is None:
+            return None
+        stored = case.probabilities()
+    if stored.dtype == np.uint8:
+        stored = stored.astype(np.float32) / np.float32(255)
+    return check_probabilities(stored, name)
+
+
+def _foreground(chances: np.ndarray) -> np.ndarray:
+    """Probability of what is not background, of one map or of one per class."""
+    foreground: np.ndarray = chances[-1] if len(chances) <= 2 else 1 - chances[0]
+    return foreground
