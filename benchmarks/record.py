@@ -27,6 +27,13 @@ def hardware() -> str:
     return f"cpu{os.cpu_count()}-" + "-".join(model.lower().split()[:2])
 
 
+def gpu_name() -> str:
+    """Return the name of the CUDA device, fit for a file name."""
+    import torch
+
+    return "gpu-" + "-".join(torch.cuda.get_device_name().lower().split())
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Return the versions of Python and of the installed packages among those named."""
     found = {"python": platform.python_version()}

@@ -138,7 +138,7 @@ def train(
 
 
 @app.command(
-    epilog="Examples:  septum predict run images/*.tif --output masks   |   septum predict run stack.tif -o masks --tta 7"
+    epilog="Examples:  septum predict run images/*.tif --output masks   |   septum predict run stack.tif -o out --tta 7"
 )
 def predict(
     model: Annotated[Path, typer.Argument(help="A run folder or a model file.")],
@@ -181,23 +181,67 @@ def predict(
     print(f"{len(paths)} images -> {output}")
 
 
-@app.command(epilog="Example:  septum evaluate masks cells/labels")
+@app.command(
+    epilog="Examples:  septum evaluate masks cells/labels   |   "
+    "septum evaluate maps truth.tif --metrics isbi --report errors.html   |   septum evaluate 01_RES 01_GT --json"
+)
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="A label image, a stack, or a folder of them.")],
+    predictions: Annotated[Path, typer.Argument(help="A label image or map, a stack, or a folder of them.")],
     truth: Annotated[Path, typer.Argument(help="The same with the true labels.")],
     kind: KindOption = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Of isbi,ctc,matching,overlap; by default those that fit the data.")
+    ] = None,
+    ignore: Annotated[
+        Path | None, typer.Option(help="Masks of pixels that count nowhere; by default ignore/ beside TRUTH.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Images for the report; by default images/ beside TRUTH.")] = None,
+    invert: Annotated[bool, typer.Option("--invert", help="Score the inverse of maps or masks.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(help="Other predictions for the same truth: say how the scores differ.")
+    ] = None,
     as_json: Json = False,
+    csv: Annotated[Path | None, typer.Option(help="Write a line per object.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with curves, overlays and every error.")] = None,
+    run: Annotated[Path | None, typer.Option(help="The run folder, for its training curve on the page.")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Score predictions against the truth."""
     from septum.engine.evaluate import evaluate_files
 
-    evaluation = evaluate_files(predictions, truth, kind=kind.value if kind else None)
+    options: dict[str, Any] = {
+        "kind": kind.value if kind else None,
+        "metrics": metrics.split(",") if metrics is not None else None,
+        "ignore": ignore,
+        "images": images,
+        "invert": invert,
+    }
+    if run is not None and report is None:
+        raise ConfigError("--run is for the training curve on the page; add --report FILE")
+    with CountDisplay(quiet, "scoring") as display:
+        evaluation = evaluate_files(predictions, truth, progress=display.show, **options)
+        other = evaluate_files(against, truth, progress=display.show, **options) if against is not None else None
+    if report is not None:
+        from septum.report.evaluation import report_evaluation
+
+        report_evaluation(report, evaluation, other=other, run=run)
+    if csv is not None:
+        from septum.data.files import write_text
+
+        write_text(csv, evaluation.objects_csv())
     if as_json:
-        print(json.dumps(evaluation.as_json(), indent=1))
+        answer = evaluation.as_json() | ({"difference": evaluation.difference_json(other)} if other is not None else {})
+        print(json.dumps(answer, indent=1))
         return
     print(evaluation.note)
-    header, rows = evaluation.table()
-    print_table(header, rows)
+    tables = evaluation.tables() + ([evaluation.difference_table(other)] if other is not None else [])
+    for table in tables:
+        print(f"\n{table.title}")
+        print_table(table.header, table.rows)
+    for warning in evaluation.warnings:
+        print(f"warning: {warning}")
+    for file in filter(None, (csv, report)):
+        print(f"look at {file}")
 
 
 @app.command(epilog="Example:  septum report run")
@@ -251,7 +295,7 @@ def demo(
     print(f"look at {result.report}")
 
 
-@data_app.command("list")
+@data_app.command("list", epilog="Example:  septum data list")
 def data_list(as_json: Json = False) -> None:
     """List the public data sets that Septum can find or download."""
     from dataclasses import asdict
@@ -264,12 +308,12 @@ def data_list(as_json: Json = False) -> None:
     print_table(["name", "what", "terms"], [[entry.name, entry.title, entry.terms] for entry in CATALOG.values()])
 
 
-@data_app.command("get")
+@data_app.command("get", epilog="Example:  septum train $(septum data get isbi2012) --output run")
 def data_get(name: Annotated[str, typer.Argument(help="One of septum data list.")], quiet: Quiet = False) -> None:
     """Find a data set in $SEPTUM_DATA or the cache, or download it; prints its folder."""
     from septum.data.catalog import find
 
-    with ByteDisplay(quiet, name) as display:
+    with CountDisplay(quiet, name) as display:
         folder = find(name, progress=display.show)
     print(folder)
 
@@ -400,8 +444,10 @@ class Display:
         self.task = self.progress.add_task("", total=None, visible=False)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.progress.stop()
+        if kind is KeyboardInterrupt:
+            print("interrupted; what was finished is saved", file=sys.stderr)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -462,8 +508,8 @@ class PredictionDisplay(Display):
             self.advance(record.path.name, self.file, self.files)
 
 
-class ByteDisplay(Display):
-    """Draws a download."""
+class CountDisplay(Display):
+    """Draws how much is done of a known number of bytes or images."""
 
     def __init__(self, quiet: bool, name: str) -> None:
         super().__init__(quiet)
@@ -474,15 +520,13 @@ class ByteDisplay(Display):
 
 
 def main() -> None:
-    """Run the command line: exit code 2 and one sentence for the user's errors, 130 after Ctrl-C."""
+    """Run the command line: exit code 2 and one sentence for the user's errors, 130 after Ctrl-C (by typer)."""
     try:
         app()
     except SeptumError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        public = next(kind for kind in type(error).__mro__ if kind.__module__ == SeptumError.__module__)
+        print(f"{public.__name__}: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is saved", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
-Kind = Literal["instances", "classes"]
+from septum.config import Kind
 
 WHOLE = 0.9  # a number is one piece if its largest component has this share of its pixels
 MOSTLY = 0.8  # share of the numbers that must be one piece for the labels to be instances

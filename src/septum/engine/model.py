@@ -125,16 +125,19 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     tensors, metadata = read_tensors(file)
     if "septum" not in metadata:
         raise ModelError(f"{file} is a safetensors file, but not a Septum model; give a file that septum train wrote")
-    values = json.loads(metadata["septum"])
-    if not isinstance(values.get("format"), int) or values["format"] > FORMAT:
-        raise ModelError(
-            f"{file} is of model format {values.get('format')}, this version of Septum reads up to {FORMAT}; update Septum"
-        )
-    while values["format"] < FORMAT:
-        values = MIGRATIONS[values["format"]](values)
     try:
+        values = json.loads(metadata["septum"])
+        number = values.get("format") if isinstance(values, dict) else None
+        if not isinstance(number, int) or number < 1:
+            raise ConfigError("it has no format number")
+        if number > FORMAT:
+            raise ModelError(
+                f"{file} is of model format {number}, this version of Septum reads up to {FORMAT}; update Septum"
+            )
+        for step in range(number, FORMAT):
+            values = MIGRATIONS[step](values)
         card = ModelCard(**values)
-    except ConfigError as error:
+    except (ConfigError, ValueError) as error:
         raise ModelError(
             f"the description inside {file} is damaged: {error}; train again or get the file again"
         ) from None

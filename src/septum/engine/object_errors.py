@@ -79,7 +79,9 @@ def compare_instances(truth: np.ndarray, labels: np.ndarray, ignore: Mask | None
         for k, row in enumerate(found.objects)
     ]
     errors = [
-        ObjectError(e.kind, e.truth, e.prediction, e.pixels, _union([*map(own.get, e.truth), *map(other.get, e.prediction)]))
+        ObjectError(
+            e.kind, e.truth, e.prediction, e.pixels, _union([*map(own.get, e.truth), *map(other.get, e.prediction)])
+        )
         for e in found.errors
     ]
     return Objects(found.scores, found.scores.n_truth, tuple(rows), tuple(errors))
@@ -173,6 +175,4 @@ def _mislabelled(
     table = contingency(numbered, classes, ignore)
     most = 2 * table.overlap > table.truth_pixels[table.i]
     piece, given, pixels = table.truth_ids[table.i[most]], table.prediction_ids[table.j[most]], table.overlap[most]
-    return {
-        int(p): (int(g), int(n)) for p, g, n in zip(piece, given, pixels, strict=True) if own_class[p] != g
-    }
+    return {int(p): (int(g), int(n)) for p, g, n in zip(piece, given, pixels, strict=True) if own_class[p] != g}

@@ -17,7 +17,7 @@ from septum.data.labels import as_labels
 from septum.data.layout import PARTNERS, ROI_SUFFIX, is_roi, stem
 from septum.data.rois import read_rois
 from septum.data.stored import PixelSize
-from septum.errors import DatasetError, ImageError, did_you_mean
+from septum.errors import DatasetError, did_you_mean
 
 Reader = Callable[[], np.ndarray]
 
@@ -122,10 +122,14 @@ def cases_from_files(
             pictures.get(name),
         )
     if predictions.is_dir() and truth.is_dir():
-        _refuse_extra([(found.labels.get(name) or found.maps[name]) for name in found.names if name not in names], truth)
+        _refuse_extra(
+            [(found.labels.get(name) or found.maps[name]) for name in found.names if name not in names], truth
+        )
     files = f"{predictions.name} against {truth.name}" if len(names) == 1 else f"{len(names)} files of equal names"
     pages = f", {len(cases)} images" if len(cases) > len(names) else ""
-    extra = [f"{len(given)} with {what}" for given, what in ((masks, "ignore masks"), (found.maps, "probabilities")) if given]
+    extra = [
+        f"{len(given)} with {what}" for given, what in ((masks, "ignore masks"), (found.maps, "probabilities")) if given
+    ]
     return Cases(tuple(cases), ", ".join([files + pages, *extra]))
 
 
@@ -160,7 +164,7 @@ def cases_from_arrays(
                 pixel_size=pixel_size,
             )
         )
-    return Cases(tuple(cases), f"{n} arrays")
+    return Cases(tuple(cases), f"{n} image{'s' * (n != 1)} in memory")
 
 
 def _array_labels(array: np.ndarray, name: str) -> np.ndarray:
@@ -216,7 +220,7 @@ def _base(file: Path) -> str:
 
 def _renamed(files: _Files, name: str) -> _Files:
     """Two files that were named belong together, whatever they are called."""
-    return _Files(*({name: file for file in part.values()} for part in (files.labels, files.maps, files.images)))
+    return _Files(*(dict(zip([name], part.values(), strict=False)) for part in (files.labels, files.maps)))
 
 
 def _truth_file(wanted: _Files, name: str) -> Path:
@@ -366,7 +370,13 @@ def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None) 
         for number, file in seg.items():
             name = f"{video}_{number}" if len(videos) > 1 else number
             case = _frame(
-                name, file, masks[number], by_number.get(number), ignored.get(number), pictures.get(number), tra.get(number)
+                name,
+                file,
+                masks[number],
+                by_number.get(number),
+                ignored.get(number),
+                pictures.get(number),
+                tra.get(number),
             )
             images.append(replace(case, frame=number, video=video))
         for number, file in tra.items():

@@ -41,22 +41,25 @@ class Batch:
 def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: torch.device) -> list[TrainingImage]:
     """Normalise the images, encode the labels and weigh every pixel. Class balance is counted over all of them."""
     target = TARGETS[config.target]
-    used = [(index, sample) for index, sample in enumerate(dataset.samples) if held_out.trains_on(index)]
-    classes = [target.encode(sample.labels) for _, sample in used]
-    unknown = []
-    for index, sample in used:
+    used, unknown = [], []
+    for index, sample in enumerate(dataset.samples):
+        if not held_out.trains_on(index):
+            continue
         ignore = np.zeros(sample.labels.shape, bool) if sample.ignore is None else sample.ignore.copy()
         if index in held_out.guards:
             ignore[held_out.guards[index]] = True
         unknown.append(ignore)
+        # Labels that are held out shall not even bend the weights beside them.
+        used.append((sample, np.where(ignore, 0, sample.labels)))
+    classes = [target.encode(labels) for _, labels in used]
     counts = sum(
         np.bincount(encoded[~ignore].ravel(), minlength=config.unet.n_classes)
         for encoded, ignore in zip(classes, unknown, strict=True)
     )
     balance = class_weights(counts)
     images = []
-    for (_, sample), encoded, ignore in zip(used, classes, unknown, strict=True):
-        instances = sample.labels if config.target == "border" else None
+    for (sample, labels), encoded, ignore in zip(used, classes, unknown, strict=True):
+        instances = labels if config.target == "border" else None
         weights = weight_map(instances, encoded, config.weight_map, balance, ignore)
         pixels = measure(sample.image, config.normalize)(sample.image)
         images.append(
@@ -91,7 +94,8 @@ def draw_batch(images: list[TrainingImage], config: TrainConfig, step: int) -> B
         geometries.append(augment.draw_geometry(config.augment, generator(config.seed, step, sample, "geometry")))
         rng = generator(config.seed, step, sample, "grey")
         greys.append(augment.draw_grey(config.augment, rng, channels=image.image.shape[0]))
-    grid = augment.sampling_grid(geometries, np.array(centres, float), (size, size), device)
+    # The middle of an even number of pixels lies between two: without a rotation nothing is interpolated.
+    grid = augment.sampling_grid(geometries, np.array(centres) + 0.5, (size, size), device)
     inner = grid[:, lost : size - lost, lost : size - lost]
     return Batch(
         augment.apply_grey(augment.warp_image([image.image for image in chosen], grid), greys),

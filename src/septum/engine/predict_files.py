@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from septum.core.tiling import ArraySource
 from septum.data.files import write_text
 from septum.data.images import (
     SUFFIXES,
+    Frame,
     ImageFile,
     as_channels,
+    is_grey,
     open_image,
     write_labels,
     write_png,
@@ -28,11 +30,12 @@ from septum.data.images import (
 )
 from septum.data.labels import read_labels
 from septum.engine.model import Model, fingerprint
-from septum.engine.predict import DEFAULT_MEMORY, Prediction, TileDone, segment
-from septum.errors import ImageError, OutputError
+from septum.engine.predict import DEFAULT_MEMORY, Prediction, TileDone, plan_tiles, segment
+from septum.errors import ImageError
 
 PIXEL_SIZE_TOLERANCE = 1.2  # ratio beyond which the image's scale is said to differ from the model's
-JOURNAL = "predictions.json"
+JOURNAL = "predictions.json"  # of every image: with what it was segmented, and into which files
+TABLE = "objects.csv"
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,12 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for given in map(Path, inputs):
         if given.is_dir():
-            files = sorted(path for path in given.iterdir() if path.suffix.lower() in SUFFIXES)
+            files = sorted(path for path in given.iterdir() if path.suffix.lower() in SUFFIXES and _is_visible(path))
             if not files:
                 raise ImageError(f"the folder {given} holds no image; Septum reads {', '.join(sorted(SUFFIXES))}")
         elif any(mark in str(given) for mark in "*?[") and not given.exists():
-            files = sorted(Path(given.anchor or ".").glob(str(given.relative_to(given.anchor))))
+            matches = Path(given.anchor or ".").glob(str(given.relative_to(given.anchor)))
+            files = sorted(filter(_is_visible, matches))
             if not files:
                 raise ImageError(f"no file matches {given}")
         else:
@@ -97,10 +101,14 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def _is_visible(path: Path) -> bool:
+    return not path.name.startswith(".")  # as in every shell; also what a killed run leaves
+
+
 def predict_files(
     model: Model,
     model_hash: str,
-    paths: Iterable[Path],
+    paths: Sequence[Path],
     output: Path,
     *,
     tta: TtaConfig | None = None,
@@ -108,24 +116,24 @@ def predict_files(
     channel: int | None = None,
     max_memory: int = DEFAULT_MEMORY,
 ) -> Generator[FileRecord, None, None]:
-    """Segment image files one by one into a folder; a second run skips what is done with the same model and settings."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {output} ({error.strerror}); choose another --output") from None
+    """Segment image files one by one into a folder; skips what is done with the same model and settings."""
+    for path in paths:  # what cannot be done is said before the first hour, not after it
+        for frame in open_image(path, channel=channel).frames[:1]:
+            plan_tiles(model.net, frame.shape[1:], max_memory)
     settings = {"tta": tta.model_dump() if tta else None, "rescale": rescale, "channel": channel}
     journal = _read_journal(output / JOURNAL)
     rows: list[Row] = []
     for path in paths:
         image = open_image(path, channel=channel)
         key = {"model": model_hash, "settings": settings, "input": fingerprint(path)}
-        entry = journal.get(path.name)
+        entry = journal.get(path.stem)
         if entry and entry["key"] == key and all((output / name).exists() for name in entry["outputs"]):
             rows += _rows_again(image, output, model)
             yield FileDone(path, tuple(output / name for name in entry["outputs"]), entry["objects"], skipped=True)
             continue
         zoom, notes = compare_pixel_sizes(image, model.card.pixel_size, rescale)
-        frames = [as_channels(frame.read(), model.card.channels, frame.name) for frame in image.frames]
+        frames = [_read(frame, model.card.channels) for frame in image.frames]
+        _forget(output, journal, path.stem)
         yield FileStarted(path, len(frames), (image.description, *notes))
         predictions: list[Prediction] = []
         for number, pixels in enumerate(frames):
@@ -136,10 +144,10 @@ def predict_files(
         outputs = _write(output, path, frames, predictions, image.pixel_size, model.card.kind)
         new = _rows(path, frames, [p.labels for p in predictions], image.pixel_size, model)
         rows += new
-        journal[path.name] = {"key": key, "outputs": [file.name for file in outputs], "objects": len(new)}
+        journal[path.stem] = {"key": key, "outputs": [file.name for file in outputs], "objects": len(new)}
         write_text(output / JOURNAL, json.dumps(journal, indent=1) + "\n")
         yield FileDone(path, tuple(outputs), len(new), skipped=False)
-    write_text(output / "objects.csv", _csv(rows))
+    write_text(output / TABLE, _csv(rows))
 
 
 def compare_pixel_sizes(
@@ -160,6 +168,24 @@ def compare_pixel_sizes(
             f"{image.path.name}: {sizes}; resampled by {zoom[0]:.3g} for the network, results on the original grid"
         ]
     return None, [f"{image.path.name}: {sizes}; results may be poor, --rescale resamples"]
+
+
+def _read(frame: Frame, channels: int) -> np.ndarray:
+    pixels = frame.read()
+    if channels == 1 < len(pixels) and not is_grey(pixels):
+        raise ImageError(
+            f"{frame.name} has {len(pixels)} channels, but the model was trained on 1; "
+            f"choose one with --channel 0..{len(pixels) - 1}"
+        )
+    return as_channels(pixels, channels, frame.name)
+
+
+def _forget(output: Path, journal: dict[str, Any], stem: str) -> None:
+    """Remove the older results of an image, and the table that lists them: what is there is always of one run."""
+    older = journal.pop(stem, {"outputs": []})
+    write_text(output / JOURNAL, json.dumps(journal, indent=1) + "\n")  # if this fails, nothing is lost
+    for name in (*older["outputs"], TABLE):
+        (output / name).unlink(missing_ok=True)
 
 
 def _numbered(steps: Generator[TileDone, None, Prediction], frame: int) -> Generator[FrameProgress, None, Prediction]:
@@ -214,12 +240,12 @@ def _rows(
 def _rows_again(image: ImageFile, output: Path, model: Model) -> list[Row]:
     """Measure the objects of an image that was done in an earlier run."""
     labels = read_labels(output / f"{image.path.stem}_labels.tif").frames
-    frames = [as_channels(frame.read(), model.card.channels, frame.name) for frame in image.frames]
+    frames = [_read(frame, model.card.channels) for frame in image.frames]
     return _rows(image.path, frames, labels, image.pixel_size, model)
 
 
 def _csv(rows: list[Row]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns = list(dict.fromkeys(["image", "frame", "object", *(name for row in rows for name in row)]))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -228,8 +254,9 @@ def _csv(rows: list[Row]) -> str:
 
 
 def _read_journal(path: Path) -> dict[str, Any]:
+    """Return the entries by the stem of their image; none from a file that is missing or not ours."""
     try:
-        entries: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+        entries = json.loads(path.read_text())
+        return {stem: entry for stem, entry in entries.items() if entry.keys() == {"key", "outputs", "objects"}}
+    except (OSError, ValueError, AttributeError):
         return {}
-    return entries

@@ -133,7 +133,9 @@ def survey(found: Cases, kind: Kind | None = None, *, invert: bool = False) -> S
     if kind == "instances":
         _refuse_maps(fractions, alone)
         if invert:
-            raise ConfigError("--invert is for maps and masks of two classes, but the truth numbers instances; leave it out")
+            raise ConfigError(
+                "--invert is for maps and masks of two classes, but the truth numbers instances; leave it out"
+            )
         truth_pieces = told and not found.challenge and len(truth_values | {0}) <= 2
         prediction_pieces = not found.challenge and len(label_values | {0}) <= 2
         if truth_pieces:
@@ -190,51 +192,64 @@ def _refuse_maps(fractions: str, alone: str) -> None:
 
 
 def read(case: Case, reading: Reading) -> Arrays:
-    """Read one image as was decided; ImageError for probabilities outside 0..1 or of the wrong number of classes."""
+    """Read one image as was decided; ImageError for shapes that differ and probabilities that are none."""
     truth = case.truth()
     ignore = _mask(case, truth)
-    unannotated = None
-    if case.markers is not None:
-        markers = case.markers()
-        check_same_shape("the markers", markers, truth, case.truth_name)
-        marked, covered = np.unique(markers), np.unique(markers[truth > 0])
-        if not np.isin(marked[marked > 0], covered).all():  # as in septum.data.dataset.load_dataset
-            unannotated = truth == 0
-    maps = reading.maps or case.prediction is None
-    stored = case.prediction() if case.prediction is not None else None
+    stored = None if case.prediction is None else case.prediction()
     chances = _probabilities(case, stored if reading.maps else None)
     for name, channels in ((case.prediction_name, stored), (f"the probabilities of {case.name}", chances)):
         if channels is not None:
             check_same_shape(name, channels[0], truth, case.truth_name)
+    unannotated = _unannotated(case, truth)
     foreground = probabilities = None
     if chances is not None and (reading.kind == "instances" or reading.two_classes):
-        foreground = _foreground(chances)
+        foreground = chances[-1] if len(chances) <= 2 else 1 - chances[0]  # one map, or one per class
         foreground = 1 - foreground if reading.invert else foreground
     elif chances is not None:
-        if len(chances) != len(reading.values):
-            raise ImageError(
-                f"{case.prediction_name} has {len(chances)} maps, but the truth has {len(reading.values)} classes; "
-                "give one map per class"
-            )
-        probabilities = chances
-    if maps:
-        labels = probabilities.argmax(0) if probabilities is not None else foreground > 0.5  # type: ignore[operator]
-        labels = labels.astype(np.int32)
+        probabilities = _per_class(chances, reading, case.prediction_name)
+    if stored is not None and not reading.maps:
+        labels = _classes(numbers(stored, case.prediction_name), reading, reading.by_index)
+        labels = 1 - labels if reading.invert else labels
+    elif foreground is not None:
+        labels = (foreground > 0.5).astype(np.int32)
     else:
-        labels = numbers(stored, case.prediction_name)  # type: ignore[arg-type]
-        if reading.two_classes:
-            labels = ((labels != 0) != reading.invert).astype(np.int32)
-        elif reading.kind == "classes" and not reading.by_index:
-            labels = np.searchsorted(reading.values, labels).astype(np.int32)
-    if reading.two_classes:
-        truth = (truth != 0).astype(np.int32)
-    elif reading.kind == "classes":
-        truth = np.searchsorted(reading.values, truth).astype(np.int32)
+        assert probabilities is not None  # a prediction is labels or maps
+        labels = probabilities.argmax(0).astype(np.int32)
+    truth = _classes(truth, reading)
     if reading.truth_pieces:
         truth = pieces((truth > 0).astype(np.int32), ignore)
     if reading.prediction_pieces:
         labels = pieces((labels > 0).astype(np.int32), ignore)
     return Arrays(truth, labels, foreground, probabilities, ignore, unannotated)
+
+
+def _classes(labels: np.ndarray, reading: Reading, by_index: bool = False) -> np.ndarray:
+    """Class numbers as in the files -> 0..K-1; instances as they are."""
+    if reading.two_classes:
+        return (labels != 0).astype(np.int32)
+    if reading.kind == "instances" or by_index:
+        return labels
+    return np.asarray(np.searchsorted(reading.values, labels), np.int32)
+
+
+def _per_class(chances: np.ndarray, reading: Reading, name: str) -> np.ndarray:
+    if len(chances) != len(reading.values):
+        maps = "1 map" if len(chances) == 1 else f"{len(chances)} maps"
+        raise ImageError(
+            f"{name} has {maps} of probabilities, but the truth has {len(reading.values)} classes; "
+            "give one map per class, background first"
+        )
+    return chances
+
+
+def _unannotated(case: Case, truth: np.ndarray) -> Mask | None:
+    """The background of a challenge frame where some marker lies on no object (`septum.data.dataset.load_dataset`)."""
+    if case.markers is None:
+        return None
+    markers = case.markers()
+    check_same_shape("the markers", markers, truth, case.truth_name)
+    marked, covered = np.unique(markers), np.unique(markers[truth > 0])
+    return None if np.isin(marked[marked > 0], covered).all() else truth == 0
 
 
 def pieces(classes: np.ndarray, ignore: Mask | None) -> np.ndarray:
@@ -275,9 +290,3 @@ def _probabilities(case: Case, stored: np.ndarray | None) -> np.ndarray | None:
     if stored.dtype == np.uint8:
         stored = stored.astype(np.float32) / np.float32(255)
     return check_probabilities(stored, name)
-
-
-def _foreground(chances: np.ndarray) -> np.ndarray:
-    """Probability of what is not background, of one map or of one per class."""
-    foreground: np.ndarray = chances[-1] if len(chances) <= 2 else 1 - chances[0]
-    return foreground

@@ -12,7 +12,7 @@ import torch
 from septum.config import DataSource, Settings, TrainConfig
 from septum.data.files import write_text
 from septum.engine.tensors import read_tensors, write_tensors
-from septum.errors import ModelError, OutputError
+from septum.errors import ConfigError, ModelError, OutputError
 
 
 class RunConfig(Settings):
@@ -73,12 +73,11 @@ class RunFolder:
     def config(self) -> RunConfig:
         """Read what the run was begun with."""
         try:
-            values = json.loads(self.config_file.read_text())
-        except FileNotFoundError:
+            return RunConfig(**json.loads(self.config_file.read_text()))
+        except (FileNotFoundError, NotADirectoryError):
             raise ModelError(f"{self.path} holds no run (no config.json); leave --resume out to begin one") from None
-        except ValueError:
-            raise ModelError(f"{self.config_file} is damaged; begin the run anew in another folder") from None
-        return RunConfig(**values)
+        except (OSError, ValueError, TypeError, ConfigError) as error:
+            raise ModelError(f"{self.config_file} is damaged ({error}); begin the run anew in another folder") from None
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record."""
@@ -114,4 +113,6 @@ class RunFolder:
         if not self.checkpoint_file.exists():
             return None
         tensors, metadata = read_tensors(self.checkpoint_file)
+        if "state" not in metadata:
+            raise ModelError(f"{self.checkpoint_file} is no checkpoint of Septum; begin the run anew in another folder")
         return tensors, json.loads(metadata["state"])

@@ -24,12 +24,14 @@ def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read tensors and metadata; ModelError for anything that is not a whole safetensors file."""
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
         with path.open("rb") as file:
-            start = file.read(4)
-        if start[:2] in PICKLES:
+            start = file.read(2)
+        with safetensors.safe_open(path, framework="pt") as tensors:
+            return {name: tensors.get_tensor(name) for name in tensors.keys()}, tensors.metadata() or {}  # noqa: SIM118
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror or error}); check the file and its rights") from None
+    except safetensors.SafetensorError as error:
+        if start in PICKLES:
             raise ModelError(
                 f"{path} is a pickled PyTorch file, which can run any code when opened; "
                 "Septum only reads .safetensors models"

@@ -171,11 +171,11 @@ def fit(
     images = prepare(dataset, config, held_out, device)
     if not images:
         raise DatasetError("no pixel of the training images is annotated; check the ignore masks and labels")
-    state = _new_state(config, device, start)
+    state = new_state(config, device, start)
     if settings is None:
         settings = _plan(dataset, config, held_out, budget, images, state, begin, source)
         run.create(settings)
-        state = _new_state(config, device, start)  # the probe's steps are thrown away
+        state = new_state(config, device, start)  # the probe's steps are thrown away
         config = settings.train
     elif saved := run.load_checkpoint():
         state.load(*saved)
@@ -283,7 +283,8 @@ def budget_is_gone(settings: RunConfig, state: State) -> bool:
     return settings.budget is not None and state.seconds > OVERTIME * settings.budget
 
 
-def _new_state(config: TrainConfig, device: torch.device, start: Model | None) -> State:
+def new_state(config: TrainConfig, device: torch.device, start: Model | None = None) -> State:
+    """Begin: weights drawn by the seed, or those of a model."""
     net = UNet(config.unet, config.seed)
     if start is not None:
         net.load_state_dict(start.net.state_dict())

@@ -59,6 +59,8 @@ def train_files(request: Request, device: torch.device) -> Generator[Record | Sa
         yield Said(text)
     start = load(request.start) if request.start else None
     config = run.config().train if request.resume else make_config(request, dataset, device, start)
+    for text in _small_images(dataset, config):
+        yield Said(text)
     held_out = hold_out(dataset)
     done = request.final and run.exists() and not request.resume and run.model_file.exists()
     if not done:
@@ -67,7 +69,7 @@ def train_files(request: Request, device: torch.device) -> Generator[Record | Sa
             config,
             run.path,
             held_out=held_out,
-            budget=request.budget or (None if request.steps or request.resume else DEFAULT_BUDGET),
+            budget=None if config.steps else request.budget or DEFAULT_BUDGET,
             device=device,
             resume=request.resume,
             start=start,
@@ -92,13 +94,47 @@ def make_config(request: Request, dataset: Dataset, device: torch.device, start:
     if request.steps is not None and request.steps < 1:
         raise ConfigError(f"--steps must be at least 1, got {request.steps}")
     changes = dict(request.changes)
+    if request.budget is not None and (request.steps is not None or "steps" in changes):
+        raise ConfigError("a budget and a number of steps both say how long to train; give one of them")
     if start is not None:
+        if network := [name for name in changes if name.split(".")[0] == "unet"]:
+            raise ConfigError(f"--from takes the network as it is, without --set {network[0]}; leave one of them out")
         changes["unet"] = start.card.config.unet.model_dump()
     if request.steps is not None:
         changes["steps"] = request.steps
     if request.seed is not None:
         changes["seed"] = request.seed
-    return recipe(request.recipe or "fast", dataset, device).with_changes(changes)
+    config = recipe(request.recipe or "fast", dataset, device).with_changes(changes)
+    _check_fit(config, dataset)
+    return config
+
+
+def _check_fit(config: TrainConfig, dataset: Dataset) -> None:
+    """Refuse a target or a network that was told and does not fit the data."""
+    if (config.target == "classes") != (dataset.kind == "classes"):
+        other = "instances" if dataset.kind == "classes" else "classes"
+        raise ConfigError(
+            f"the target {config.target!r} is for {other}, but these labels are {dataset.kind}; "
+            f"leave it out, or force the labels by --kind {other}"
+        )
+    needed = {"in_channels": dataset.channels, "n_classes": dataset.n_classes}
+    for name, value in needed.items():
+        told = getattr(config.unet, name)
+        if told != value:
+            raise ConfigError(
+                f"the network has unet.{name} = {told}, but these images and labels need {value}; "
+                "leave it out, or begin with another model"
+            )
+
+
+def _small_images(dataset: Dataset, config: TrainConfig) -> list[str]:
+    small = [sample for sample in dataset.samples if min(sample.labels.shape) < config.patch]
+    if not small:
+        return []
+    return [
+        f"{len(small)} of {len(dataset.samples)} images are smaller than a training patch of {config.patch} x "
+        f"{config.patch} pixels, which they fill by mirroring; --set patch=N makes patches smaller"
+    ]
 
 
 def _train_on_everything(

@@ -1,0 +1,465 @@
+"""The record of an evaluation: scores per image and over all, with intervals, as tables, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from septum.config import Kind
+from septum.core.metrics import confidence, ctc, isbi, matching, overlap
+from septum.core.metrics.confidence import Interval
+from septum.core.metrics.ctc import FrameScores, SequenceScores
+from septum.core.metrics.isbi import SliceCounts, StackScores, ThresholdScores
+from septum.core.metrics.matching import Scores as MatchingScores
+from septum.core.metrics.overlap import Scores as OverlapScores
+from septum.core.metrics.surface import Scores as SurfaceScores
+from septum.engine.object_errors import KINDS, Objects
+from septum.engine.reading import Arrays
+from septum.errors import DatasetError
+
+Ratio = tuple[float, float]  # every score is a sum over a sum, over the pixels or objects of an image or of all
+
+# the name in JSON -> what it is called in tables
+NAMES = {
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "mean_matched_iou": "mean IoU",
+    "panoptic_quality": "PQ",
+    "average_precision": "AP",
+    "mean_average_precision": "mAP",
+    "aggregated_jaccard": "AJI",
+    "seg": "SEG",
+    "det": "DET",
+    "pixel_error": "pixel error",
+    "iou": "IoU",
+    "dice": "Dice",
+    "hausdorff_95_px": "HD95 px",
+    "hausdorff_95_um": "HD95 µm",
+    "mean_surface_distance_px": "MSD px",
+    "mean_surface_distance_um": "MSD µm",
+    "pixel_f_error": "1 - pixel F",
+    "warping_error": "warping error",
+    "rand_error": "Rand error",
+    "v_rand": "V_Rand",
+    "v_info": "V_Info",
+}
+_SEG = ("jaccard_per_reference_label", "seg_over_these_frames", "n_reference")
+_IN_TABLE = 4  # classes that have columns of their own
+
+
+class Table(NamedTuple):
+    """Text in rows under a header."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """All that was measured of one image, and how to see it again."""
+
+    name: str
+    overlap: OverlapScores
+    surface: dict[int, SurfaceScores]  # class -> distances
+    objects: Objects
+    ctc: FrameScores | None
+    isbi: tuple[SliceCounts, ...]  # per threshold
+    video: str
+    arrays: Callable[[], Arrays]
+    image: Callable[[], np.ndarray] | None  # (C, Y, X)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Predictions against the truth: one record per image, and what they add up to."""
+
+    kind: Kind
+    classes: tuple[int, ...]  # their numbers; (0, 1) background and foreground
+    measures: dict[str, str]  # name -> why it was chosen
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    images: tuple[ImageRecord, ...]
+    detections: tuple[FrameScores, ...] | None  # of markers; none in a challenge without; None: from the labels
+
+    @property
+    def note(self) -> str:
+        """What was paired, what the labels are, which measures fit, in one paragraph."""
+        return "\n".join([*self.notes, *(f"{name}: {why}" for name, why in self.measures.items())])
+
+    @cached_property
+    def overlap(self) -> OverlapScores:
+        """Pixels of all images."""
+        return overlap.pool([image.overlap for image in self.images])
+
+    @cached_property
+    def matching(self) -> MatchingScores | None:
+        """Objects of all images, if the labels are instances."""
+        return matching.pool([image.objects.scores for image in self.images]) if "matching" in self.measures else None
+
+    @cached_property
+    def isbi(self) -> StackScores | None:
+        """Slices by their place among the images; those without cell interior are left out."""
+        return (
+            isbi.pool({k: image.isbi for k, image in enumerate(self.images) if image.isbi})
+            if "isbi" in self.measures
+            else None
+        )
+
+    @cached_property
+    def ctc(self) -> SequenceScores | None:
+        """All frames as one sequence; in a challenge DET is of the markers, and means nothing without."""
+        return self._sequence("") if "ctc" in self.measures else None
+
+    def _sequence(self, video: str) -> SequenceScores:
+        """SEG and DET of one video, or of all."""
+        several = len({image.video for image in self.images}) > 1
+        frames = [
+            replace(image.ctc, frame=f"{image.video}_{image.ctc.frame}") if several and not video else image.ctc
+            for image in self.images
+            if image.ctc is not None and (not video or image.video == video)
+        ]
+        scores = ctc.pool(frames)
+        if not self.detections:
+            return scores
+        detected = ctc.pool([frame for frame in self.detections if not video or frame.frame.startswith(f"{video}_")])
+        mended = ("det", "aogm_d", "aogm_d0", "n_split", "n_missed", "n_invented")
+        return replace(scores, **{name: getattr(detected, name) for name in mended})
+
+    @cached_property
+    def ratios(self) -> dict[str, list[Ratio]]:
+        """Every score that is a ratio of sums, image by image; ``iou.1`` is the IoU of class 1."""
+        rows = [self._ratios(image) for image in self.images]
+        table = {
+            name: [row.get(name, (0.0, 0.0)) for row in rows] for name in dict.fromkeys(n for row in rows for n in row)
+        }
+        if "ctc" in self.measures:
+            frames = [image.ctc for image in self.images if image.ctc] if self.detections is None else self.detections
+            table["det"] = [_detection(frame) for frame in frames]
+        return table
+
+    def _ratios(self, image: ImageRecord) -> dict[str, Ratio]:
+        found: dict[str, Ratio] = {}
+        if "matching" in self.measures:
+            at, scores = image.objects.scores.per_threshold[0], image.objects.scores
+            found |= {
+                "f1": (2 * at.tp, 2 * at.tp + at.fp + at.fn),
+                "precision": (at.tp, at.tp + at.fp),
+                "recall": (at.tp, at.tp + at.fn),
+                "mean_matched_iou": (at.iou_sum, at.tp),
+                "panoptic_quality": (at.iou_sum, at.tp + (at.fp + at.fn) / 2),
+                "average_precision": (at.tp, at.tp + at.fp + at.fn),
+                "aggregated_jaccard": (scores.aggregated_intersection, scores.aggregated_union),
+            }
+        if image.ctc is not None:
+            found["seg"] = (sum(each.jaccard for each in image.ctc.objects), len(image.ctc.objects))
+        if "overlap" in self.measures:
+            found["pixel_error"] = (image.overlap.wrong_pixels, image.overlap.n_pixels)
+            for each in image.overlap.classes:
+                both = each.truth_pixels + each.prediction_pixels
+                number = self.classes[each.label]
+                found[f"iou.{number}"] = (each.intersection, both - each.intersection)
+                found[f"dice.{number}"] = (2 * each.intersection, both)
+            for label, distances in image.surface.items():
+                for name, value in asdict(distances).items():
+                    if name != "reason" and value is not None:
+                        found[f"{name}.{self.classes[label]}"] = (value, 1)
+        if image.isbi:
+            at_best = {name: self._at_best(image, name) for name in _ISBI}
+            found |= {name: ratio(at_best[name]) for name, ratio in _ISBI.items()}
+        return found
+
+    def _at_best(self, image: ImageRecord, name: str) -> SliceCounts:
+        """Counts of a slice at the threshold that is best for all slices together."""
+        assert self.isbi is not None
+        threshold = self.isbi.best["pixel_error" if name == "pixel_f_error" else name].threshold
+        return next(counts for counts in image.isbi if counts.threshold == threshold)
+
+    @cached_property
+    def scores(self) -> dict[str, Interval]:
+        """Every score over all images, with its 95 % interval where there are units enough."""
+        scores = {name: self._interval(name, parts) for name, parts in self.ratios.items() if sum(d for _, d in parts)}
+        if self.matching is not None:
+            reason = "none for a mean over thresholds"
+            mean = self.matching.mean_average_precision
+            scores["mean_average_precision"] = Interval(mean, None, None, len(self.images), "image", reason)
+        order = list(NAMES)
+        return dict(sorted(scores.items(), key=lambda item: order.index(item[0].split(".")[0])))
+
+    def _interval(self, name: str, parts: Sequence[Ratio]) -> Interval:
+        """Resample images; or objects, where there are fewer than five images."""
+        units = [part for part in parts if part[1]]
+        if len(units) >= confidence.FEWEST["image"]:
+            return confidence.bootstrap(units, unit="image", statistic=_ratio)
+        by_object = list(self._object_ratios(name))
+        if not by_object:
+            interval = confidence.bootstrap(units, unit="image", statistic=_ratio)
+            return replace(interval, reason=f"{count(len(units), 'image')}: needs {confidence.FEWEST['image']}")
+        interval = confidence.bootstrap(by_object, unit="object", statistic=_ratio)
+        if interval.low is None:
+            few = f"{count(len(units), 'image')} and {count(len(by_object), 'object')}: needs 5 images or 20 objects"
+            return replace(interval, reason=few)
+        return interval
+
+    def _object_ratios(self, name: str) -> Iterator[Ratio]:
+        """What every single object adds to a score; nothing for scores of pixels."""
+        if name == "seg":
+            for image in self.images:
+                yield from ((each.jaccard, 1) for each in (image.ctc.objects if image.ctc else ()))
+        parts = _OBJECT_RATIOS.get(name)
+        if parts is None:
+            return
+        for image in self.images:
+            for k, row in enumerate(image.objects.rows):
+                if row.matched or row.kind != "ignored":
+                    ratio = parts("tp" if row.matched else "fn" if k < image.objects.n_truth else "fp", row.iou)
+                    if ratio[1]:
+                        yield ratio
+
+    def compare(self, other: Evaluation) -> dict[str, Interval]:
+        """Difference of every score to that of other predictions for the same images, with its 95 % interval.
+
+        Both are resampled together, image by image, which needs five images (`septum.core.metrics.confidence.compare`).
+
+        Raises
+        ------
+        DatasetError
+            The other evaluation is of other images.
+        """
+        if [image.name for image in self.images] != [image.name for image in other.images]:
+            raise DatasetError("a comparison needs the same images in both evaluations; score both on one truth")
+        differences = {}
+        for name, parts in self.ratios.items():
+            pairs = [(a, b) for a, b in zip(parts, other.ratios.get(name, []), strict=False) if a[1] and b[1]]
+            if pairs:
+                own, theirs = (np.array(side, float) for side in zip(*pairs, strict=True))
+                differences[name] = confidence.compare(own, theirs, unit="image", statistic=_ratio)
+        return differences
+
+    def image_scores(self, k: int) -> dict[str, float | None]:
+        """Every score of one image, None where it is not defined."""
+        found = {name: _value(parts[k]) for name, parts in self.ratios.items() if name != "det"}
+        if "matching" in self.measures:
+            found["mean_average_precision"] = self.images[k].objects.scores.mean_average_precision
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain values; ``isbi`` and ``ctc`` have the keys of the challenges' own logs."""
+        answer: dict[str, Any] = {
+            "kind": self.kind,
+            "classes": list(self.classes),
+            "measures": self.measures,
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+            "overall": _nested({name: interval.value for name, interval in self.scores.items()}),
+            "intervals": _nested({name: asdict(interval) for name, interval in self.scores.items()}),
+            "errors": {kind: sum(image.objects.count(kind) for image in self.images) for kind in self.error_kinds},
+            "images": [
+                {
+                    "image": image.name,
+                    **_nested(self.image_scores(k)),
+                    "errors": {kind: image.objects.count(kind) for kind in self.error_kinds},
+                }
+                for k, image in enumerate(self.images)
+            ],
+        }
+        if self.matching is not None:
+            answer["matching"] = asdict(self.matching)
+        if self.isbi is not None:
+            answer["isbi"] = asdict(self.isbi)
+            per_slice = answer["isbi"].pop("per_slice")
+            answer["isbi"]["per_slice"] = {self.images[k].name: scores for k, scores in per_slice.items()}
+        if self.ctc is not None:
+            answer["ctc"] = self._ctc_json(self.ctc)
+            videos = list(dict.fromkeys(image.video for image in self.images))
+            if len(videos) > 1:
+                answer["ctc"]["sequences"] = {video: self._ctc_json(self._sequence(video)) for video in videos}
+        return answer
+
+    def _ctc_json(self, scores: SequenceScores) -> dict[str, Any]:
+        """The keys of the challenge's log; those of detection only if something was detected."""
+        found = asdict(scores)
+        return {name: found[name] for name in found if self.detections != () or name in _SEG}
+
+    @property
+    def error_kinds(self) -> tuple[str, ...]:
+        """Types of error that can occur: objects are mislabelled only where there are several classes of them."""
+        return KINDS if len(self.classes) > 2 else KINDS[:-1]
+
+    def tables(self) -> list[Table]:
+        """Scores per image, of every class if there are many, and over all images with their intervals."""
+        tables = [self._per_image()] if len(self.images) > 1 else []
+        if len(self.classes) > _IN_TABLE and "overlap" in self.measures:
+            tables.append(self._per_class())
+        if self.isbi is not None:
+            tables.append(self._per_threshold())
+        return [*tables, self._over_all()]
+
+    def columns(self) -> list[str]:
+        """The scores that a table of images has room for."""
+        names = ["f1", "mean_matched_iou", "panoptic_quality", "mean_average_precision", "aggregated_jaccard", "seg"]
+        names += ["pixel_error"]
+        shown = self.classes if self.kind == "classes" else self.classes[1:]
+        if len(shown) <= _IN_TABLE:
+            names += [f"{score}.{number}" for score in ("iou", "dice") for number in shown]
+        if len(self.classes) == 2:
+            names += [f"{score}.{self.classes[1]}" for score in ("hausdorff_95_px", "mean_surface_distance_px")]
+        names += list(_ISBI)
+        return [name for name in names if name in self.scores]
+
+    def called(self, name: str) -> str:
+        """What a score is called in tables: ``iou.2`` is "IoU 2", or "IoU" where there is nothing but a foreground."""
+        score, _, number = name.partition(".")
+        both = self.kind == "classes" and (len(self.classes) > 2 or score in ("iou", "dice"))
+        return NAMES[score] + (f" {number}" if number and both else "")
+
+    def _per_image(self) -> Table:
+        columns, kinds = self.columns(), self.error_kinds if "matching" in self.measures else ()
+        rows = [
+            [image.name, *self._counts([image], kinds), *(shown(self.image_scores(k)[name]) for name in columns)]
+            for k, image in enumerate(self.images)
+        ]
+        rows.append(["all", *self._counts(self.images, kinds), *(shown(self.scores[name].value) for name in columns)])
+        return Table("per image", ["image", *(["objects", *kinds] if kinds else []), *map(self.called, columns)], rows)
+
+    def difference_json(self, other: Evaluation) -> dict[str, Any]:
+        """`compare` as plain values."""
+        return _nested({name: asdict(interval) for name, interval in self.compare(other).items()})
+
+    def difference_table(self, other: Evaluation) -> Table:
+        """`compare` as a table."""
+        rows = [[self.called(name), *_told(interval)] for name, interval in self.compare(other).items()]
+        return Table("difference to the other predictions", ["score", "difference", "95 % interval"], rows)
+
+    def _counts(self, images: Sequence[ImageRecord], kinds: Sequence[str]) -> list[str]:
+        if not kinds:
+            return []
+        objects = sum(image.objects.scores.n_truth for image in images)
+        return [str(objects), *(str(sum(image.objects.count(kind) for image in images)) for kind in kinds)]
+
+    def _per_class(self) -> Table:
+        rows = [
+            [str(self.classes[each.label]), str(each.truth_pixels), shown(each.iou), shown(each.dice)]
+            for each in self.overlap.classes
+        ]
+        return Table("per class", ["class", "true pixels", "IoU", "Dice"], rows)
+
+    def _per_threshold(self) -> Table:
+        assert self.isbi is not None
+        rows = [
+            [f"{row.threshold:.1f}", *(shown(value) for value in threshold_scores(row).values())]
+            for row in self.isbi.per_threshold
+        ]
+        header = list(threshold_scores(self.isbi.per_threshold[0]))
+        return Table("per threshold", ["threshold", *header], rows)
+
+    def _over_all(self) -> Table:
+        # of instances there is no need to know the overlap of the background
+        names = [name for name in self.scores if not (self.kind == "instances" and name.endswith(".0"))]
+        rows = [[self.called(name), *_told(self.scores[name])] for name in names]
+        return Table("over all", ["score", "value", "95 % interval"], rows)
+
+    def objects_csv(self) -> str:
+        """One line per object, as CSV text."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        classes = ["truth_class", "prediction_class"] if self.kind == "classes" else []
+        header = ["image", "kind", "matched", "truth", "prediction", *classes, "iou", "truth_px", "prediction_px"]
+        writer.writerow([*header, "top_px", "left_px", "height_px", "width_px"])
+        for image in self.images:
+            for row in image.objects.rows:
+                numbers = [row.truth_class, row.prediction_class] if classes else []
+                y0, y1, x0, x1 = row.box
+                writer.writerow(
+                    [image.name, row.kind, int(row.matched), row.truth, row.prediction, *numbers, f"{row.iou:.6g}"]
+                    + [row.truth_pixels, row.prediction_pixels, y0, x0, y1 - y0, x1 - x0]
+                )
+        return text.getvalue()
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``"1 image"``, ``"2 images"``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def threshold_scores(row: ThresholdScores) -> dict[str, float]:
+    """The challenge's scores at one threshold, by their names in tables."""
+    return {
+        "1 - pixel F": 1 - row.pixel_f_score,
+        "warping error": row.warping_error_splits_and_mergers,
+        "Rand error": row.rand_foreground_restricted.error,
+        "V_Rand": row.v_rand_thinned.f_score_mean_of_slices,
+        "V_Info": row.v_info_thinned_mean_of_slices,
+    }
+
+
+def shown(value: float | None) -> str:
+    """A score as text: four digits after the point, more for small ones.
+
+    Examples
+    --------
+    >>> shown(0.5), shown(0.000353), shown(None)
+    ('0.5000', '0.000353', '-')
+    """
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.6f}"
+
+
+_ISBI: dict[str, Callable[[SliceCounts], Ratio]] = {
+    "pixel_f_error": lambda at: (at.pixels.fp + at.pixels.fn, 2 * at.pixels.tp + at.pixels.fp + at.pixels.fn),
+    "warping_error": lambda at: (at.mismatch_pixels["split"] + at.mismatch_pixels["merger"], at.n_pixels),
+    "rand_error": lambda at: (at.rand.fp + at.rand.fn, 2 * at.rand.tp + at.rand.fp + at.rand.fn),
+    "v_rand": lambda at: (at.v_rand.f_score, 1),
+    "v_info": lambda at: (at.v_info, 1),
+}
+
+_OBJECT_RATIOS: dict[str, Callable[[str, float], Ratio]] = {
+    "f1": lambda role, iou: (2, 2) if role == "tp" else (0, 1),
+    "precision": lambda role, iou: (role == "tp", role != "fn"),
+    "recall": lambda role, iou: (role == "tp", role != "fp"),
+    "mean_matched_iou": lambda role, iou: (iou, 1) if role == "tp" else (0, 0),
+    "panoptic_quality": lambda role, iou: (iou, 1) if role == "tp" else (0, 0.5),
+    "average_precision": lambda role, iou: (role == "tp", 1),
+}
+
+
+def _told(interval: Interval) -> tuple[str, str]:
+    """A score and its interval, or why there is none, as text."""
+    if interval.low is None or interval.high is None:
+        return shown(interval.value), interval.reason
+    return shown(interval.value), f"{shown(interval.low)} to {shown(interval.high)} over {interval.n} {interval.unit}s"
+
+
+def _detection(frame: FrameScores) -> Ratio:
+    """What is left of the cost of finding nothing."""
+    cost = ctc.SPLIT * frame.n_split + ctc.MISSED * frame.n_missed + ctc.INVENTED * frame.n_invented
+    return ctc.MISSED * len(frame.objects) - cost, ctc.MISSED * len(frame.objects)
+
+
+def _ratio(sums: confidence.Sums) -> confidence.Sums:
+    """Sum over sum; DET, the only score that could be negative, is 0 then."""
+    return np.maximum(confidence.mean(sums), 0)
+
+
+def _value(ratio: Ratio) -> float | None:
+    return float(_ratio(np.array(ratio, float))) if ratio[1] else None
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """``{"iou.1": 0.9}`` -> ``{"iou": {"1": 0.9}}``."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        score, _, number = name.partition(".")
+        if number:
+            nested.setdefault(score, {})[number] = value
+        else:
+            nested[score] = value
+    return nested

@@ -1,0 +1,205 @@
+"""The report of an evaluation: scores with intervals, curves, overlays, and an atlas of every error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from numpy.typing import ArrayLike
+
+from septum.core.metrics.confidence import Interval
+from septum.core.overlay import AGREEMENT, CONFUSED, PREDICTION, TRUTH
+from septum.engine.evaluation import Evaluation, count, shown, threshold_scores
+from septum.report.atlas import CONFIDENT, Atlas, by_kind, make_atlas
+from septum.report.page import (
+    Curves,
+    Headline,
+    Number,
+    Picture,
+    Pictures,
+    Section,
+    Table,
+    Text,
+    training_sections,
+    write_page,
+)
+
+_HEADLINE = ("f1", "mean_matched_iou", "panoptic_quality", "seg", "det", "v_rand", "v_info", "warping_error")
+_WHAT = {
+    "missed": "A true object in no pair, split or merger.",
+    "invented": "A predicted object where the truth has none.",
+    "split": "A true object that two or more predicted ones share.",
+    "merged": "A predicted object that covers two or more true ones.",
+    "mislabelled": "A true object most of which is predicted as another class.",
+}
+
+
+def report_evaluation(
+    path: str | Path, evaluation: Evaluation, *, other: Evaluation | None = None, run: Path | None = None
+) -> Path:
+    """Write the page, whole or not at all, and return its path.
+
+    Parameters
+    ----------
+    path : path
+        The file to write.
+    evaluation : Evaluation
+        Its images are read once more, one at a time.
+    other : Evaluation, optional
+        Of other predictions on the same truth, for the difference of the scores.
+    run : Path, optional
+        The run folder of the training, for its curves.
+
+    Raises
+    ------
+    ImageError
+        An image differs in size from its truth.
+    ModelError
+        There is no run in `run`.
+    OutputError
+        The page cannot be written.
+    """
+    training = _training(run) if run is not None else []
+    atlas = make_atlas(evaluation)
+    sections: list[Section] = [Headline(_headline(evaluation))]
+    if evaluation.warnings:
+        sections.append(Text("Warnings", evaluation.warnings))
+    why = [f"{name}: {reason}." for name, reason in evaluation.measures.items()]
+    sections.append(Text("What was measured", [*evaluation.notes, *why]))
+    sections += _curves(evaluation)
+    sections.append(_score_table("Scores over all images", "value", evaluation.scores, evaluation))
+    if other is not None:
+        title = "Difference to the other predictions"
+        sections.append(_score_table(title, "difference", evaluation.compare(other), evaluation))
+    sections += [*_image_table(evaluation), *training, *_wholes(evaluation, atlas), *_errors(evaluation, atlas)]
+    sections += [*_mismatches(evaluation, atlas), *_suspicious(atlas)]
+    subtitle = f"{count(len(evaluation.images), 'image')}, {evaluation.kind}"
+    write_page(Path(path), title="Predictions against the truth", subtitle=subtitle, sections=sections)
+    return Path(path)
+
+
+def _training(run: Path) -> list[Section]:
+    from septum.engine.run import RunFolder  # imports torch
+
+    folder = RunFolder(run)
+    folder.config()  # says so if there is no run
+    return training_sections(folder.records())
+
+
+def _headline(evaluation: Evaluation) -> list[Number]:
+    names = [name for name in _HEADLINE if name in evaluation.scores]
+    if evaluation.kind == "classes" and "overlap" in evaluation.measures:
+        names += [name for name in evaluation.scores if name.startswith("iou.")][-1:] + ["pixel_error"]
+    numbers = []
+    for name in names or list(evaluation.scores)[:4]:
+        interval = evaluation.scores[name]
+        between = "" if interval.low is None else f"{shown(interval.low)} to {shown(interval.high)}"
+        numbers.append(Number(shown(interval.value), evaluation.called(name), between))
+    return numbers
+
+
+def _curves(evaluation: Evaluation) -> list[Section]:
+    sections: list[Section] = []
+    if evaluation.matching is not None:
+        at = evaluation.matching.per_threshold
+        x = [row.threshold for row in at]
+        series: dict[str, tuple[ArrayLike, ArrayLike]] = {
+            "F1": (x, [row.f1 for row in at]),
+            "precision": (x, [row.precision for row in at]),
+            "recall": (x, [row.recall for row in at]),
+            "average precision": (x, [row.average_precision for row in at]),
+        }
+        note = "How the scores fall when a matched object must overlap its partner better."
+        sections.append(Curves("Objects found, by IoU threshold", "IoU threshold", "score", series, note=note))
+    if evaluation.isbi is not None:
+        rows = evaluation.isbi.per_threshold
+        x = [row.threshold for row in rows]
+        table = [threshold_scores(row) for row in rows]
+        series = {
+            "V_Rand": (x, [row["V_Rand"] for row in table]),
+            "V_Info": (x, [row["V_Info"] for row in table]),
+            "Rand F": (x, [1 - row["Rand error"] for row in table]),
+            "pixel F": (x, [1 - row["1 - pixel F"] for row in table]),
+        }
+        best = evaluation.isbi.best["v_rand"]
+        note = f"Best V_Rand: {shown(best.value)} at the threshold {best.threshold:.1f}."
+        sections.append(Curves("ISBI 2012, by threshold", "threshold of the probability", "score", series, note=note))
+        warping = {"warping error": (x, [row["warping error"] for row in table])}
+        sections.append(Curves("Warping error, by threshold", "threshold of the probability", "error", warping))
+    return sections
+
+
+def _score_table(title: str, column: str, scores: Mapping[str, Interval], evaluation: Evaluation) -> Table:
+    rows = []
+    for name, interval in scores.items():
+        if evaluation.kind == "instances" and name.endswith(".0"):
+            continue
+        over = interval.reason or count(interval.n, interval.unit)
+        between = "–" if interval.low is None else f"{shown(interval.low)} to {shown(interval.high)}"
+        rows.append([evaluation.called(name), shown(interval.value), between, over])
+    return Table(title, ["score", column, "95 % interval", "resampled over"], rows)
+
+
+def _image_table(evaluation: Evaluation) -> list[Section]:
+    columns, kinds = evaluation.columns(), evaluation.error_kinds
+    header = ["image", "true objects", *kinds, *map(evaluation.called, columns)]
+    rows: list[list[object]] = []
+    for k, image in enumerate(evaluation.images):
+        scores = evaluation.image_scores(k)
+        counts = [image.objects.scores.n_truth, *(image.objects.count(kind) for kind in kinds)]
+        rows.append([image.name, *counts, *(scores[name] for name in columns)])
+    return [Table("Image by image", header, rows)]
+
+
+def _legend(evaluation: Evaluation) -> dict[str, ArrayLike]:
+    legend: dict[str, ArrayLike] = {"only in the truth": TRUTH, "only predicted": PREDICTION}
+    if evaluation.kind == "instances":
+        return legend | {"outlines of both": AGREEMENT}
+    return legend | ({"another class": CONFUSED} if len(evaluation.classes) > 2 else {})
+
+
+def _wholes(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
+    hidden = len(evaluation.images) - len({picture.caption.split(":")[0] for picture in atlas.wholes})
+    note = f"{count(hidden, 'more image')} not shown." if hidden > 0 else ""
+    return [Pictures("Images, truth and predictions", atlas.wholes, 3, note, _legend(evaluation))]
+
+
+def _errors(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
+    if not atlas.objects:
+        return [Text("Errors", ["No object is missed, invented, split or merged."])]
+    sections: list[Section] = []
+    kinds = by_kind(atlas.objects)
+    for kind in evaluation.error_kinds:
+        if kind in kinds:
+            number = sum(image.objects.count(kind) for image in evaluation.images)
+            left = number - len(kinds[kind])
+            note = _WHAT[kind] + " Worst first, by the pixels that it costs."
+            note += f" {left} smaller ones are in the CSV only." if left else ""
+            sections.append(_crops(f"{kind.capitalize()}: {number}", kinds[kind], note, _legend(evaluation)))
+    return sections
+
+
+def _mismatches(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
+    sections: list[Section] = []
+    for kind, pictures in by_kind(atlas.mismatches).items():
+        assert evaluation.isbi is not None  # no mismatches without
+        at = evaluation.isbi.best["v_rand"].threshold
+        note = f"Mismatches of the warping error at the threshold {at:.1f}, the best for V_Rand; largest first."
+        legend = {"only in the truth": TRUTH, "only predicted": PREDICTION, kind: CONFUSED}
+        sections.append(_crops(f"Warping mismatches, {kind}: {len(pictures)}", pictures, note, legend))
+    return sections
+
+
+def _suspicious(atlas: Atlas) -> list[Section]:
+    if not atlas.suspicious:
+        return []
+    note = (
+        f"Here the prediction is confident (probability {CONFIDENT} or more) and contradicts the truth. Either the "
+        "network is wrong, or the label is: look at these before you trust either."
+    )
+    legend = {"only in the truth": TRUTH, "only predicted": PREDICTION}
+    return [_crops("Suspicious labels", [entry.picture for entry in atlas.suspicious], note, legend)]
+
+
+def _crops(title: str, pictures: list[Picture], note: str, legend: dict[str, ArrayLike]) -> Pictures:
+    return Pictures(title, pictures, 8, note, legend)

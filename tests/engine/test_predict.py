@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+
+from septum.config import TrainConfig, TtaConfig, UNetConfig
+from septum.core.normalize import measure
+from septum.core.targets import TARGETS
+from septum.core.tiling import ArraySource
+from septum.core.tta import versions
+from septum.core.unet import UNet, input_size, peak_memory
+from septum.engine.predict import TileDone, drain, plan_tiles, predict_probabilities, segment, softmax
+
+CONFIG = TrainConfig(unet=UNetConfig(base_channels=3, depth=2))
+NET = UNet(CONFIG.unet, seed=1).eval()
+IMAGE = np.random.default_rng(0).integers(0, 255, (1, 70, 50)).astype(np.uint8)
+
+
+def whole(net, pixels):
+    """One tile that is large enough for everything."""
+    return drain(predict_probabilities(net, ArraySource(pixels), max_memory=10**12))
+
+
+def test_a_small_memory_budget_changes_the_tiles_and_not_the_result():
+    smallest = [input_size(4, 2)] * 2
+    little = 4 * peak_memory(CONFIG.unet, smallest)
+    assert len(plan_tiles(NET, IMAGE.shape[1:], little).tiles) >= 8
+    few = drain(segment(NET, CONFIG, ArraySource(IMAGE), max_memory=little))
+    many = drain(segment(NET, CONFIG, ArraySource(IMAGE)))
+    np.testing.assert_allclose(few.probabilities, many.probabilities, atol=1e-6)
+    np.testing.assert_array_equal(few.labels, many.labels)
+
+
+@pytest.mark.parametrize("shape", [(10, 10), (1, 5000), (1, 1)])
+def test_any_size_is_predicted_exactly(shape):
+    image = np.random.default_rng(1).random((1, *shape))
+    result = drain(segment(NET, CONFIG, ArraySource(image), max_memory=3 * 10**6))
+    pixels = measure(image, "standardize")(image)
+    np.testing.assert_allclose(result.probabilities, whole(NET, pixels), atol=1e-6)
+    assert result.labels.shape == shape
+
+
+def test_averaging_is_the_mean_over_the_versions_done_by_hand():
+    pixels = measure(IMAGE, "standardize")(IMAGE)
+    for config in (TtaConfig(), TtaConfig(kind="dihedral", versions=8)):
+        expected = np.mean(
+            [version.back(whole(NET, version.there(pixels))) for version in versions(config, IMAGE.shape[1:])], axis=0
+        )
+        result = drain(segment(NET, CONFIG, ArraySource(IMAGE), tta=config))
+        np.testing.assert_allclose(result.probabilities, expected, atol=1e-5)
+        np.testing.assert_array_equal(result.labels, TARGETS["border"].decode(result.probabilities))
+
+
+def test_averaging_logits_is_a_setting():
+    config = TtaConfig(kind="dihedral", versions=8, average="logits")
+    result = drain(segment(NET, CONFIG, ArraySource(IMAGE), tta=config))
+    probabilities = drain(segment(NET, CONFIG, ArraySource(IMAGE), tta=TtaConfig(kind="dihedral", versions=8)))
+    assert np.abs(result.probabilities - probabilities.probabilities).max() > 1e-4
+    np.testing.assert_allclose(result.probabilities.sum(axis=0), 1, atol=1e-6)
+
+
+def test_eightfold_averaging_commutes_with_turning_the_image():
+    config = TtaConfig(kind="dihedral", versions=8)
+    straight = drain(segment(NET, CONFIG, ArraySource(IMAGE), tta=config)).probabilities
+    turned = np.ascontiguousarray(np.rot90(IMAGE, axes=(1, 2)))
+    back = np.rot90(drain(segment(NET, CONFIG, ArraySource(turned), tta=config)).probabilities, -1, axes=(1, 2))
+    np.testing.assert_allclose(straight, back, atol=1e-5)
+
+
+def test_progress_counts_every_tile_once():
+    little = 4 * peak_memory(CONFIG.unet, [input_size(4, 2)] * 2)
+    for tta in (None, TtaConfig(kind="dihedral", versions=8)):
+        records = list(segment(NET, CONFIG, ArraySource(IMAGE), tta=tta, max_memory=little))
+        assert records == [TileDone(done, len(records)) for done in range(1, len(records) + 1)]
+
+
+def test_a_zoomed_prediction_lies_on_the_original_grid():
+    result = drain(segment(NET, CONFIG, ArraySource(IMAGE), zoom=(0.5, 2.0)))
+    assert result.probabilities.shape == (2, 70, 50)
+    same = drain(segment(NET, CONFIG, ArraySource(IMAGE), zoom=(1.0, 1.0)))
+    plain = drain(segment(NET, CONFIG, ArraySource(IMAGE)))
+    np.testing.assert_allclose(same.probabilities, plain.probabilities, atol=1e-6)
+
+
+def test_softmax():
+    logits = np.array([[[0.0, 1000.0]], [[0.0, 0.0]]], np.float32)
+    np.testing.assert_array_equal(softmax(logits), [[[0.5, 1.0]], [[0.5, 0.0]]])
+
+
+@pytest.mark.gpu
+def test_a_gpu_predicts_what_the_cpu_does():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    net = UNet(CONFIG.unet, seed=1).eval().cuda()
+    there = drain(segment(net, CONFIG, ArraySource(IMAGE))).probabilities
+    np.testing.assert_allclose(there, drain(segment(NET, CONFIG, ArraySource(IMAGE))).probabilities, atol=1e-4)

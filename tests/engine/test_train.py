@@ -1,0 +1,273 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from septum.config import TrainConfig
+from septum.data.dataset import from_arrays
+from septum.data.images import write_labels, write_png
+from septum.data.simulate import cells
+from septum.engine.holdout import hold_out, nothing_held_out
+from septum.engine.model import load
+from septum.engine.plan import plan_steps, recipe
+from septum.engine.run import RunFolder
+from septum.engine.tensors import read_tensors
+from septum.engine.train import EndedEarly, Planned, StepDone, Validated, fit
+from septum.errors import ConfigError, DatasetError
+
+SMALL = {"unet.base_channels": 2, "unet.depth": 1, "unet.dropout": 0.3, "patch": 16, "augment.elastic_sd": 2.0}
+
+
+def small_dataset(images=2, size=40):
+    pairs = [cells((size, size), 6, seed, diameter=12) for seed in range(images)]
+    return from_arrays([image for image, _ in pairs], [labels for _, labels in pairs], kind="instances")
+
+
+def small_config(dataset, steps=12, **changes) -> TrainConfig:
+    return recipe("fast", dataset, torch.device("cpu")).with_changes({**SMALL, "steps": steps, **changes})
+
+
+def run_to_the_end(steps):
+    records = []
+    while True:
+        try:
+            records.append(next(steps))
+        except StopIteration as end:
+            return records, end.value
+
+
+def same_weights(folder, other):
+    first, second = (read_tensors(RunFolder(path).checkpoint_file)[0] for path in (folder, other))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
+    dataset = small_dataset()
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        run_to_the_end(fit(dataset, small_config(dataset, seed=seed), tmp_path / name, held_out=hold_out(dataset)))
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    assert not same_weights(tmp_path / "a", tmp_path / "c")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_stopped_after_any_step_and_resumed_equals_never_stopped(tmp_path, optimizer):
+    dataset = small_dataset()
+    config, held_out = small_config(dataset, optimizer=optimizer, batch=2), hold_out(dataset)
+    expected, whole = run_to_the_end(fit(dataset, config, tmp_path / "whole", held_out=held_out))
+    stops, resume = iter([2, 3, 7, 11]), False
+    records = []
+    for stop in [*stops, None]:
+        steps = fit(dataset, config, tmp_path / "parts", held_out=held_out, resume=resume)
+        resume = True
+        if stop is None:
+            rest, model = run_to_the_end(steps)
+            records += rest
+            break
+        for record in steps:
+            records.append(record)
+            if isinstance(record, StepDone) and record.step == stop:
+                steps.close()
+                break
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+    assert model.card == whole.card
+    assert all(torch.equal(a, b) for a, b in zip(model.net.parameters(), whole.net.parameters(), strict=True))
+
+    def told(records):
+        return [(r.step, r.loss) for r in records if isinstance(r, StepDone)]
+
+    assert told(records) == told(expected)
+
+    def log(folder):
+        return [{k: v for k, v in r.items() if k != "seconds"} for r in RunFolder(tmp_path / folder).records()]
+
+    assert log("whole") == log("parts")
+
+
+def test_killed_five_times_at_random_moments_equals_never_killed(tmp_path):
+    """The command line, real processes, kill -9: bit for bit the same weights, log and model."""
+    for seed in range(2):
+        image, labels = cells((40, 40), 6, seed, diameter=12)
+        write_png(tmp_path / "data" / "images" / f"{seed}.png", np.repeat(image, 3, axis=0).transpose(1, 2, 0))
+        write_labels(tmp_path / "data" / "labels" / f"{seed}.tif", labels)
+    settings = [f"--set={name}={value}" for name, value in {**SMALL, "batch": 2}.items()]
+
+    def command(folder, *options):
+        train = [sys.executable, "-m", "septum.cli", "train", str(tmp_path / "data"), "--output", str(tmp_path / folder)]
+        return [*train, "--quiet", "--device", "cpu", *options]
+
+    begin = [*settings, "--steps", "400"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command("whole", *begin), check=True, env=environment)
+    run, kills, rng = RunFolder(tmp_path / "killed"), 0, random.Random(0)
+    while kills < 5:
+        options = ["--resume"] if run.exists() else begin
+        process = subprocess.Popen(command("killed", *options), env=environment)
+        begun = run.log_file.stat().st_mtime_ns if run.log_file.exists() else 0
+        while process.poll() is None and (not run.log_file.exists() or run.log_file.stat().st_mtime_ns == begun):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.4))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills == 5, "the run ended before it could be killed five times"
+    subprocess.run(command("killed", "--resume"), check=True, env=environment)
+    assert same_weights(tmp_path / "whole", tmp_path / "killed")
+    assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "killed/model.safetensors").read_bytes()
+    assert not list((tmp_path / "killed").glob(".part.*"))
+
+
+def test_what_is_held_out_has_no_influence_on_the_weights(tmp_path):
+    """Labels in the block of the only image, and in its guard band, are never learned from."""
+    (dataset,) = (small_dataset(images=1, size=64),)
+    held_out = hold_out(dataset)
+    labels = dataset.samples[0].labels.copy()
+    labels[held_out.guards[0]] = 0
+    other = from_arrays([dataset.samples[0].image], [labels], kind="instances")
+    for name, data in (("a", dataset), ("b", other)):
+        run_to_the_end(fit(data, small_config(data), tmp_path / name, held_out=held_out))
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    labels = dataset.samples[0].labels.copy()
+    free = np.ones(labels.shape, bool)
+    free[held_out.guards[0]] = False
+    labels[free] = 0
+    changed = from_arrays([dataset.samples[0].image], [labels], kind="instances")
+    run_to_the_end(fit(changed, small_config(changed), tmp_path / "c", held_out=held_out))
+    assert not same_weights(tmp_path / "a", tmp_path / "c")
+
+
+def test_ignored_pixels_have_no_influence_on_the_weights(tmp_path):
+    dataset = small_dataset(images=1, size=48)
+    sample = dataset.samples[0]
+    ignore = np.zeros((48, 48), bool)
+    ignore[:, 30:] = True
+    first = from_arrays([sample.image], [sample.labels], [ignore], kind="instances")
+    second = from_arrays([sample.image], [np.where(ignore, 0, sample.labels)], [ignore], kind="instances")
+    for name, data in (("a", first), ("b", second)):
+        run_to_the_end(fit(data, small_config(data), tmp_path / name, held_out=nothing_held_out()))
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_budget_becomes_a_number_of_steps_that_is_written_before_the_first(tmp_path):
+    dataset = small_dataset()
+    config = small_config(dataset, steps=None)
+    steps = fit(dataset, config, tmp_path / "run", held_out=hold_out(dataset), budget=3.0)
+    planned = next(steps)
+    assert isinstance(planned, Planned)
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert written["train"]["steps"] == planned.steps > 0
+    assert not RunFolder(tmp_path / "run").checkpoint_file.exists()
+    start = time.perf_counter()
+    records, _ = run_to_the_end(steps)
+    assert time.perf_counter() - start < 6
+    assert [r.step for r in records if isinstance(r, StepDone)][0] == 1
+
+
+def test_the_probe_leaves_no_trace_in_the_weights(tmp_path):
+    dataset, held_out = small_dataset(), None
+    held_out = hold_out(dataset)
+    steps = fit(dataset, small_config(dataset, steps=None), tmp_path / "a", held_out=held_out, budget=1.0)
+    records, _ = run_to_the_end(steps)
+    count = records[0].steps
+    run_to_the_end(fit(dataset, small_config(dataset, steps=count), tmp_path / "b", held_out=held_out))
+    if not any(isinstance(record, EndedEarly) for record in records):
+        first, second = (read_tensors(RunFolder(tmp_path / n).checkpoint_file)[0] for n in "ab")
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_plan_spends_the_budget_on_steps_and_validations():
+    schedule = plan_steps(None, 100.0, 0.0, lambda step: time.sleep(0.01), lambda: time.sleep(0.05))
+    assert 0.85 * 100 / 0.0105 < schedule.steps < 100 / 0.01
+    assert schedule.steps // schedule.validate_every == 20
+    assert plan_steps(1000, None, 0.0, lambda step: None, None).steps == 1000
+
+
+def test_a_clock_that_runs_out_ends_the_run_early_and_says_so(tmp_path, monkeypatch):
+    dataset = small_dataset()
+    monkeypatch.setattr("septum.engine.train.OVERTIME", 0.0)
+    steps = fit(dataset, small_config(dataset, steps=None), tmp_path / "run", held_out=hold_out(dataset), budget=2.0)
+    records, model = run_to_the_end(steps)
+    assert [type(record) for record in records] == [Planned, StepDone, EndedEarly, Validated]
+    assert {"step", "ended_early", "seconds"} <= RunFolder(tmp_path / "run").records()[0].keys()
+    assert model.card.step == 1
+
+
+def test_the_best_weights_are_kept_with_their_score(tmp_path):
+    dataset = small_dataset()
+    records, model = run_to_the_end(
+        fit(dataset, small_config(dataset, steps=40, patch=32), tmp_path / "run", held_out=hold_out(dataset))
+    )
+    scores = {record.step: record.scores["score"] for record in records if isinstance(record, Validated)}
+    assert len(scores) == 20
+    assert model.card.scores["score"] == max(scores.values())
+    assert model.card.step == min(step for step, score in scores.items() if score == max(scores.values()))
+
+
+def test_two_images_can_be_learned_by_heart(tmp_path):
+    """End to end: labels -> border, weights, patches, network, tiles, components: nearly every object comes back."""
+    dataset = small_dataset(images=2, size=48)
+    changes = {"unet.base_channels": 8, "unet.depth": 2, "unet.dropout": 0.0, "patch": 48, "learning_rate": 5e-3}
+    still = {f"augment.{name}": 0.0 for name in ("rotation", "elastic_sd", "contrast", "brightness", "gamma")}
+    config = small_config(dataset, steps=200, **changes, **still, **{"augment.mirror": False})
+    _, model = run_to_the_end(fit(dataset, config, tmp_path / "run", held_out=nothing_held_out()))
+    for sample in dataset.samples:
+        predicted = model.predict(sample.image).labels
+        union = np.count_nonzero((predicted > 0) | (sample.labels > 0))
+        assert np.count_nonzero((predicted > 0) & (sample.labels > 0)) / union > 0.95
+        assert predicted.max() == sample.labels.max()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
+    dataset = small_dataset()
+    run_to_the_end(fit(dataset, small_config(dataset, steps=2), tmp_path / "run", held_out=hold_out(dataset)))
+    with pytest.raises(ConfigError, match="already holds a run; go on with it by --resume"):
+        next(fit(dataset, small_config(dataset, steps=2), tmp_path / "run", held_out=hold_out(dataset)))
+
+
+def test_a_resumed_run_refuses_other_data(tmp_path):
+    dataset = small_dataset()
+    run_to_the_end(fit(dataset, small_config(dataset, steps=2), tmp_path / "run", held_out=hold_out(dataset)))
+    other = from_arrays([s.image + np.uint8(1) for s in dataset.samples], [s.labels for s in dataset.samples])
+    with pytest.raises(DatasetError, match="are not those that .* was begun with"):
+        next(fit(other, small_config(other), tmp_path / "run", held_out=hold_out(other), resume=True))
+
+
+def test_a_finished_run_resumed_returns_its_model(tmp_path):
+    dataset = small_dataset()
+    config, held_out = small_config(dataset, steps=3), hold_out(dataset)
+    run_to_the_end(fit(dataset, config, tmp_path / "run", held_out=held_out))
+    records, model = run_to_the_end(fit(dataset, config, tmp_path / "run", held_out=held_out, resume=True))
+    assert [type(record) for record in records] == [Planned]
+    assert model.card == load(tmp_path / "run").card
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_a_cure(tmp_path):
+    dataset = small_dataset()
+    config = small_config(dataset, steps=50, optimizer="sgd", learning_rate=1e30, warmup=0.0)
+    with pytest.raises(ConfigError, match=r"the loss became (nan|inf) at step \d+; lower the learning rate"):
+        run_to_the_end(fit(dataset, config, tmp_path / "run", held_out=hold_out(dataset)))
+
+
+def test_without_steps_and_budget_nothing_begins(tmp_path):
+    dataset = small_dataset()
+    with pytest.raises(ConfigError, match="how long to train is not said"):
+        next(fit(dataset, small_config(dataset, steps=None), tmp_path / "run", held_out=hold_out(dataset)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_can_begin_with_the_weights_of_a_model(tmp_path):
+    dataset = small_dataset()
+    config = small_config(dataset, steps=2)
+    _, model = run_to_the_end(fit(dataset, config, tmp_path / "a", held_out=hold_out(dataset)))
+    slow = config.with_changes({"learning_rate": 1e-12, "steps": 1, "weight_average": 0.0})
+    _, again = run_to_the_end(fit(dataset, slow, tmp_path / "b", held_out=hold_out(dataset), start=model))
+    for before, after in zip(model.net.parameters(), again.net.parameters(), strict=True):
+        torch.testing.assert_close(before, after, atol=1e-9, rtol=0)

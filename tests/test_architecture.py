@@ -1,0 +1,194 @@
+"""The documents say what is there: files, names, layers, links, commands, settings."""
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+import septum
+from septum import cli
+from septum.config import TrainConfig, TtaConfig
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "septum"
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BASELINE = (ROOT / "docs" / "baseline.md").read_text(encoding="utf-8")
+BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+COMMANDS = typer.main.get_command(cli.app)
+
+
+def fenced(text, language=""):
+    """The code blocks of a document in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def named_files(text):
+    return set(re.findall(r"[\w./]*\w\.(?:py|toml|jinja)\b(?!\.)", text))
+
+
+def path_of(name):
+    return next((place / name for place in (SOURCE, ROOT) if (place / name).is_file()), None)
+
+
+def lines_of_commands():
+    """Every call of septum in the README's code, and in the examples of --help."""
+    lines = [line for block in fenced(README) for line in block.splitlines()]
+    for here in [*COMMANDS.commands.values(), *COMMANDS.commands["data"].commands.values()]:
+        lines += re.split(r"Examples?:\s+|\s+\|\s+", here.epilog or "")
+    return [line.split("  #")[0].strip() for line in lines if line.startswith("septum ")]
+
+
+def command_of(words):
+    """The command that words such as ``data get isbi2012`` call, and the arguments that are left."""
+    here = COMMANDS
+    while hasattr(here, "commands"):
+        assert words, "septum alone does nothing"
+        assert words[0] in here.commands, f"there is no command {words[0]}"
+        here, words = here.commands[words[0]], words[1:]
+    return here, words
+
+
+def test_every_file_that_the_architecture_names_exists():
+    assert {name for name in named_files(ARCHITECTURE) if path_of(name) is None} == set()
+
+
+def test_every_file_of_the_source_has_a_line_in_the_architecture():
+    listed = "\n".join(fenced(ARCHITECTURE))
+    files = [path for path in SOURCE.rglob("*") if path.suffix in (".py", ".jinja") and path.stat().st_size]
+    assert {path.relative_to(SOURCE).as_posix() for path in files} - named_files(listed) == set()
+
+
+def test_every_name_that_the_architecture_points_at_is_defined_there():
+    pointers = re.findall(r"([\w/]+\.py)::(\w+)", ARCHITECTURE)
+    assert len(pointers) > 20
+    for file, name in pointers:
+        text = path_of(file).read_text(encoding="utf-8")
+        assert re.search(rf"^(def |class |){name}\b", text, re.MULTILINE), f"{file} defines no {name}"
+
+
+def test_the_picture_shows_the_layers_that_import_linter_enforces():
+    picture = re.findall(r"^(\w+)(?:/|\.py) ", fenced(ARCHITECTURE)[0], re.MULTILINE)
+    (contract,) = PROJECT["tool"]["importlinter"]["contracts"]
+    assert [f"septum.{layer}" for layer in picture] == contract["layers"]
+
+
+def test_every_dependency_is_in_the_table_with_its_licence():
+    project = PROJECT["project"]
+    wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| [^|]+ \|$", ARCHITECTURE.split("## Dependencies")[1], re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"[\w-]+", re.sub(r"\(.*?\)", "", row))}
+    assert {re.match(r"[\w-]+", one)[0] for one in wanted} - named == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_relative_links_lead_to_files_and_headings(document):
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        name, _, heading = link.partition("#")
+        file = document.parent / name if name else document
+        assert file.exists(), f"{document.name} links to {link}"
+        if heading:
+            titles = re.findall(r"^#+ (.*)", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_number_is_left_open(document):
+    assert re.findall(r"\{\{\w+\}\}", document.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("line", lines_of_commands())
+def test_commands_are_understood(line):
+    command, words = command_of(shlex.split(line)[1:])
+    given = command.make_context(command.name, words).params  # refuses unknown options and missing arguments
+    if given.get("budget"):
+        cli.parse_duration(given["budget"])
+    cli.parse_tta(given.get("tta"))
+    paper_recipe().with_changes(cli.parse_settings(list(given.get("settings", ()))))
+
+
+def test_options_that_the_text_names_exist():
+    calls = [words.split() for words in re.findall(r"`septum ((?:[\w./*-]+ ?)+)`", README + BASELINE)]
+    assert any("--final" in words for words in calls)
+    for words in calls:
+        if words == ["--help"]:
+            continue
+        command, rest = command_of(words)
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        assert {word for word in rest if word.startswith("-")} <= known, words
+    every = {option for command in COMMANDS.commands.values() for p in command.params for option in p.opts}
+    assert set(re.findall(r"`(--[\w-]+)", README + BASELINE)) <= every
+
+
+def test_targets_of_make_exist():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    named = re.findall(r"^make (\w+)", "\n".join(fenced(README)), re.MULTILINE)
+    assert named == ["demo", "test"]
+    assert set(named) <= set(targets)
+
+
+def test_python_in_the_readme_calls_what_is_there():
+    calls = 0
+    for block in fenced(README, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                assert all(hasattr(septum, alias.name) for alias in node.names)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = {"septum": septum, "model": septum.Model}[node.func.value.id]
+                signature = inspect.signature(getattr(owner, node.func.attr))
+                receiver = [] if owner is septum else [None]
+                signature.bind(*receiver, *node.args, **{keyword.arg: None for keyword in node.keywords})
+                calls += 1
+    assert calls >= 5
+
+
+def paper_recipe():
+    from septum.data.dataset import from_arrays
+    from septum.engine.plan import recipe
+
+    labels = np.kron([[1, 0, 2]], np.ones((8, 8), int))
+    return recipe("paper", from_arrays([labels.astype(float)], [labels]), importlib.import_module("torch").device("cpu"))
+
+
+def test_settings_of_the_baseline_are_those_of_recipe_paper():
+    config, seen = paper_recipe(), set()
+    for name, value in re.findall(r"`([\w.]+)=([^`]+)`", BASELINE):
+        if name in ("TtaConfig", "unet.relu_after_up") and value == "false":  # the example of --set
+            continue
+        actual = config
+        for part in name.split("."):
+            actual = getattr(actual, part)
+        assert cli.parse_settings([f"{name}={value}"])[name] == actual, name
+        seen.add(name)
+    silent = {"learning_rate", "schedule", "unet.init", "unet.relu_after_up", "unet.wide_last_up", "unet.dropout"}
+    assert silent <= seen
+    assert TtaConfig(kind="rotations", versions=7, average="probabilities") == TtaConfig()
+    assert repr(TtaConfig()) in BASELINE.replace("`", "")
+
+
+def test_every_benchmark_has_a_line():
+    files = {path.name for path in (ROOT / "benchmarks").glob("*.py")}
+    assert files == {Path(name).name for name in named_files(BENCHMARKS)}
+
+
+def test_every_setting_named_for_training_exists():
+    """A typo in docs would only show when somebody uses it."""
+    assert set(re.findall(r"--set ([\w.]+)=", README + BASELINE)) <= {
+        *TrainConfig.model_fields,
+        *(
+            f"{name}.{inner}"
+            for name, field in TrainConfig.model_fields.items()
+            for inner in getattr(field.annotation, "model_fields", ())
+        ),
+    }
