@@ -1,6 +1,6 @@
 """How long do one training step and one 512 x 512 prediction take at paper width on a GPU? (The paper: under a second.)
 
-    python benchmarks/gpu.py
+python benchmarks/gpu.py
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def evaluate(
     predictions: Sequence[np.ndarray],
     truth: Sequence[np.ndarray],
     *,
-    kind: str = "instances",
+    kind: Kind = "instances",
     ignore: Sequence[np.ndarray | None] | None = None,
 ) -> Evaluation:
     """Score predicted (Y, X) label images against the true ones.

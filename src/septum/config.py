@@ -109,7 +109,9 @@ class AugmentConfig(Settings):
     elastic_sd: NotNegative = 10.0  # pixels
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.2  # slope of the grey-value curve uniform in 1 +- contrast
     brightness: NotNegative = 0.2  # offset uniform in +-brightness standard deviations of the image
-    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.2  # slope of bright : dark greys log-uniform in 1/(1+gamma) .. 1+gamma
+    gamma: Annotated[float, Field(ge=0, lt=1)] = (
+        0.2  # slope of bright : dark greys log-uniform in 1/(1+gamma) .. 1+gamma
+    )
 
 
 class TtaConfig(Settings):
@@ -139,6 +141,7 @@ class TrainConfig(Settings):
     weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # exponential average of the weights; 0 is off
     patch: Count = 260  # wanted output pixels per side; the network's next admissible size is used
     batch: Count = 1
+    smallest_object: Annotated[int, Field(ge=0)] = 0  # pixels; smaller predicted instances are debris
     steps: Count | None = None  # None: from the budget, by a probe
     seed: int = 0
 

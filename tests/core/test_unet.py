@@ -81,7 +81,7 @@ def test_input_size_is_the_smallest_that_yields_enough(depth):
 def test_a_wrong_size_is_refused_with_the_nearest():
     with pytest.raises(ImageError, match="cannot take an input of 512 pixels per side; the nearest: 508 or 524"):
         UNet(UNetConfig(base_channels=1))(torch.zeros(1, 1, 572, 512))
-    with pytest.raises(ImageError, match="the nearest: 188$"):
+    with pytest.raises(ImageError, match=r"the nearest: 188$"):
         output_size(100, depth=4)
 
 
@@ -165,7 +165,7 @@ def test_weights_have_the_standard_deviation_of_facts(init):
 
 
 def test_initialisation_keeps_the_variance_of_every_layer():
-    """The paper's aim: feature maps of about unit variance. Each layer, fed with a rectified unit-variance map, returns one."""
+    """The paper's aim, layer by layer: a rectified unit-variance map in, a unit-variance map out."""
     net, generator = UNet(UNetConfig(base_channels=32), seed=0), torch.Generator().manual_seed(0)
     for module in convolutions(net)[1:-1]:  # the two output neurons are too few for a variance
         x = torch.randn(2, module.in_channels, 24, 24, generator=generator).relu()

@@ -111,7 +111,7 @@ def test_a_file_cut_short_is_refused(file, where):
     data = file.read_bytes()
     header = 8 + int.from_bytes(data[:8], "little")
     ends = {
-        "start": range(0, 9),
+        "start": range(9),
         "header": range(9, header + 1, 97),
         "weights": range(header, len(data), 97),
         "last byte": [len(data) - 1],

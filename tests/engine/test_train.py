@@ -99,7 +99,15 @@ def test_killed_five_times_at_random_moments_equals_never_killed(tmp_path):
     settings = [f"--set={name}={value}" for name, value in {**SMALL, "batch": 2}.items()]
 
     def command(folder, *options):
-        train = [sys.executable, "-m", "septum.cli", "train", str(tmp_path / "data"), "--output", str(tmp_path / folder)]
+        train = [
+            sys.executable,
+            "-m",
+            "septum.cli",
+            "train",
+            str(tmp_path / "data"),
+            "--output",
+            str(tmp_path / folder),
+        ]
         return [*train, "--quiet", "--device", "cpu", *options]
 
     begin = [*settings, "--steps", "400"]
@@ -168,7 +176,7 @@ def test_a_budget_becomes_a_number_of_steps_that_is_written_before_the_first(tmp
     start = time.perf_counter()
     records, _ = run_to_the_end(steps)
     assert time.perf_counter() - start < 6
-    assert [r.step for r in records if isinstance(r, StepDone)][0] == 1
+    assert next(r.step for r in records if isinstance(r, StepDone)) == 1
 
 
 def test_the_probe_leaves_no_trace_in_the_weights(tmp_path):
@@ -236,7 +244,7 @@ def test_a_resumed_run_refuses_other_data(tmp_path):
     dataset = small_dataset()
     run_to_the_end(fit(dataset, small_config(dataset, steps=2), tmp_path / "run", held_out=hold_out(dataset)))
     other = from_arrays([s.image + np.uint8(1) for s in dataset.samples], [s.labels for s in dataset.samples])
-    with pytest.raises(DatasetError, match="are not those that .* was begun with"):
+    with pytest.raises(DatasetError, match=r"are not those that .* was begun with"):
         next(fit(other, small_config(other), tmp_path / "run", held_out=hold_out(other), resume=True))
 
 

@@ -1,4 +1,4 @@
-"""Measurements of the objects in a label image, in pixels and in micrometres."""
+"""The objects of a label image: their measurements in pixels and micrometres, and which are too small to be any."""
 
 from __future__ import annotations
 
@@ -6,6 +6,36 @@ import numpy as np
 from skimage import measure
 
 Row = dict[str, float | int | str]
+
+
+def drop_small(labels: np.ndarray, smallest: int) -> np.ndarray:
+    """Remove instances of fewer pixels and close the gaps in the numbering; the order of the others stays.
+
+    Examples
+    --------
+    >>> drop_small(np.array([[1, 1, 0, 2, 0, 3, 3]]), smallest=2)
+    array([[1, 1, 0, 0, 0, 2, 2]])
+    """
+    kept = np.bincount(labels.ravel()) >= smallest
+    kept[0] = False
+    numbers = np.where(kept, np.cumsum(kept), 0).astype(labels.dtype)
+    result: np.ndarray = numbers[labels]
+    return result
+
+
+def smallest_inner_object(labels: np.ndarray) -> int | None:
+    """Return the size in pixels of the smallest instance that the edge of the image does not cut; None without any.
+
+    Examples
+    --------
+    >>> smallest_inner_object(np.pad(np.array([[1, 2, 2]]), 1)), smallest_inner_object(np.array([[1]]))
+    (1, None)
+    """
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0
+    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    areas[np.unique(edge)] = 0
+    return int(areas[areas > 0].min()) if areas.any() else None
 
 
 def measure_objects(

@@ -15,7 +15,7 @@ from septum.config import TtaConfig
 
 @dataclass(frozen=True)
 class Version:
-    """A change of the image, and the way back for its prediction: (C, Y, X) to (C, y, x), and (K, y, x) to (K, Y, X)."""
+    """A change of the image, (C, Y, X) to (C, y, x), and the way back for its prediction, (K, y, x) to (K, Y, X)."""
 
     there: Callable[[np.ndarray], np.ndarray]
     back: Callable[[np.ndarray], np.ndarray]

@@ -42,9 +42,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from septum.config import Kind
 from septum.data.dataset import Dataset, Sample, survey
 from septum.data.findings import Finding, finding
-from septum.data.kind import Kind, components
+from septum.data.kind import components
 
 __all__ = ["Finding", "check", "check_dataset", "merged_objects"]
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from septum.config import Kind
 from septum.data.findings import Finding, finding
 from septum.data.images import as_channels, is_grey
-from septum.data.kind import MOST_CLASSES, Kind, connected_instances, decide_kind
+from septum.data.kind import MOST_CLASSES, connected_instances, decide_kind
 from septum.data.labels import as_labels, grey_edges
 from septum.data.layout import Pair, Pairing, find_pairs, is_roi, stem
 from septum.data.sample import Sample, attempt, read_pairs

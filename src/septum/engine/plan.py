@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from septum.config import AugmentConfig, TrainConfig, UNetConfig, WeightMapConfig
+from septum.core.objects import smallest_inner_object
 from septum.data.dataset import Dataset
 
 VALIDATIONS = 20  # per run, fewer if they took more than a tenth of the budget
@@ -49,7 +50,8 @@ def recipe(name: str, dataset: Dataset, device: torch.device) -> TrainConfig:
             patch=388,
             batch=1,
         )
-    smallest = min(min(sample.labels.shape) for sample in dataset.samples)
+    shortest = min(min(sample.labels.shape) for sample in dataset.samples)
+    objects = [smallest_inner_object(sample.labels) for sample in dataset.samples] if target == "border" else []
     return TrainConfig(
         recipe="fast",
         target=target,
@@ -65,7 +67,8 @@ def recipe(name: str, dataset: Dataset, device: torch.device) -> TrainConfig:
         learning_rate=1e-3,
         schedule="cosine",
         weight_average=0.99,
-        patch=260 if smallest < 400 else 388,
+        patch=260 if shortest < 400 else 388,
+        smallest_object=min((size for size in objects if size), default=0) // 4,
         batch=1,
     )
 

@@ -11,6 +11,7 @@ from skimage.transform import resize
 
 from septum.config import TrainConfig, TtaConfig
 from septum.core.normalize import NormalizedSource, measure
+from septum.core.objects import drop_small
 from septum.core.targets import TARGETS
 from septum.core.tiling import ArraySink, ArraySource, Sink, Source, Tile, plan_stride, read_mirrored, tiles
 from septum.core.tta import versions
@@ -96,7 +97,8 @@ def segment(
     probabilities = yield from predict_probabilities(net, image, tta=tta, max_memory=max_memory)
     if zoom is not None:
         probabilities = resample(probabilities, pixels.shape[1:])
-    return Prediction(TARGETS[config.target].decode(probabilities), probabilities)
+    labels = TARGETS[config.target].decode(probabilities)
+    return Prediction(drop_small(labels, config.smallest_object) if config.smallest_object else labels, probabilities)
 
 
 def predict_probabilities(

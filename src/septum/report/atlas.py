@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from septum.core.overlay import CONFUSED, Rgb, paint, to_rgb
 from septum.data.images import as_channels
 from septum.engine.evaluate import WORKERS
 from septum.engine.evaluation import Evaluation, ImageRecord
-from septum.engine.object_errors import Box
+from septum.engine.object_errors import Box, ObjectError
 from septum.engine.reading import Arrays
 from septum.errors import ImageError
 from septum.report.page import Picture, shrink
@@ -35,72 +35,71 @@ _SURROUNDINGS = 6  # pixels shown around an error, at least
 
 @dataclass(frozen=True)
 class Entry:
-    """One crop of the atlas."""
+    """One crop."""
 
     kind: str
-    rank: float  # the worst is the largest
+    rank: float  # the worst has the largest
     picture: Picture
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """Everything that can be seen of an evaluation; entries are in order, worst first."""
+    """What can be seen of one image, or of all; entries worst first."""
 
     objects: tuple[Entry, ...]
-    mismatches: tuple[Entry, ...]
-    suspicious: tuple[Entry, ...]
-    wholes: tuple[Picture, ...]  # image, truth, prediction against truth, image by image
-    n_objects: int  # errors there are, drawn or not
+    mismatches: tuple[Entry, ...]  # of the warping error
+    suspicious: tuple[Entry, ...]  # labels that a confident prediction contradicts
+    wholes: tuple[Picture, ...]  # image, truth, prediction against truth
 
 
 def make_atlas(evaluation: Evaluation) -> Atlas:
-    """Read the images of an evaluation once more, one at a time, and cut out what is wrong."""
-    ranked = sorted(
-        (-error.pixels, k, n)
-        for k, image in enumerate(evaluation.images)
-        for n, error in enumerate(image.objects.errors)
-    )
-    drawn: dict[int, list[int]] = {}
-    for _, k, n in ranked[:MOST]:
-        drawn.setdefault(k, []).append(n)
-    side = SMALL if len(ranked) > MANY else LARGE
-    threshold = None if evaluation.isbi is None else evaluation.isbi.best["v_rand"].threshold
+    """Read the images of an evaluation once more, few at a time, and cut out what is wrong."""
+    errors = [(-error.pixels, k, n) for k, image in enumerate(evaluation.images) for n, error in _numbered(image)]
+    drawn: dict[int, list[ObjectError]] = {}
+    for _, k, n in sorted(errors)[:MOST]:
+        drawn.setdefault(k, []).append(evaluation.images[k].objects.errors[n])
+    side = SMALL if len(errors) > MANY else LARGE
     whole_side = 1024 if len(evaluation.images) <= FEW_IMAGES else 512
-    look = partial(_look, evaluation, drawn, side, threshold, whole_side)
+    threshold = None if evaluation.isbi is None else evaluation.isbi.best["v_rand"].threshold
+
+    def look(k: int) -> Atlas:
+        image, kind = evaluation.images[k], evaluation.kind
+        arrays = image.arrays()
+        rgb = _picture(image, arrays)
+        crop = partial(_crop, rgb, arrays.labels, arrays.truth, kind)
+        return Atlas(
+            tuple(_object(image.name, error, crop(error.box, side)) for error in drawn.get(k, [])),
+            _mismatches(image.name, arrays, rgb, threshold) if threshold is not None and image.isbi else (),
+            _suspicious(image.name, arrays, crop),
+            _wholes(image, arrays, rgb, kind, whole_side) if k < MOST_IMAGES else (),
+        )
+
     with ThreadPoolExecutor(WORKERS) as workers:
         looks = list(workers.map(look, range(len(evaluation.images))))
-    objects, mismatches, suspicious = (
-        heapq.nlargest(most, (entry for each in looks for entry in each[part]), key=lambda entry: entry.rank)
-        for part, most in ((0, MOST), (1, MOST_REGIONS), (2, MOST_REGIONS))
+    return Atlas(
+        _worst((entry for each in looks for entry in each.objects), MOST),
+        _worst((entry for each in looks for entry in each.mismatches), MOST_REGIONS),
+        _worst((entry for each in looks for entry in each.suspicious), MOST_REGIONS),
+        tuple(picture for each in looks for picture in each.wholes),
     )
-    wholes = tuple(picture for each in looks for picture in each[3])
-    return Atlas(tuple(objects), tuple(mismatches), tuple(suspicious), wholes, len(ranked))
 
 
-Look = tuple[list[Entry], list[Entry], list[Entry], list[Picture]]
+def _numbered(image: ImageRecord) -> Iterator[tuple[int, ObjectError]]:
+    return enumerate(image.objects.errors)
 
 
-def _look(
-    evaluation: Evaluation, drawn: dict[int, list[int]], side: int, threshold: float | None, whole_side: int, k: int
-) -> Look:
-    """All crops of one image."""
-    image, kind = evaluation.images[k], evaluation.kind
-    arrays = image.arrays()
-    rgb = _picture(image, arrays)
-    crop = partial(_crop, rgb, arrays.labels, arrays.truth, kind)
-    objects = []
-    for n in drawn.get(k, []):
-        error = image.objects.errors[n]
-        which = " ".join(
-            f"{what} {', '.join(map(str, numbers[:4]))}{' …' * (len(numbers) > 4)}"
-            for what, numbers in (("truth", error.truth), ("predicted", error.prediction))
-            if numbers
-        )
-        caption = ", ".join(filter(None, [image.name, error.said or which, f"{error.pixels} px"]))
-        objects.append(Entry(error.kind, error.pixels, Picture(crop(error.box, side), caption, error.kind)))
-    mismatches = [] if threshold is None or not image.isbi else _mismatches(image, arrays, rgb, threshold)
-    wholes = _wholes(image, arrays, rgb, kind, whole_side) if k < MOST_IMAGES else []
-    return objects, mismatches, _suspicious(image, arrays, crop), wholes
+def _worst(entries: Iterable[Entry], most: int) -> tuple[Entry, ...]:
+    return tuple(heapq.nlargest(most, entries, key=lambda entry: entry.rank))
+
+
+def _object(name: str, error: ObjectError, picture: Rgb) -> Entry:
+    taking_part = " ".join(
+        f"{what} {', '.join(map(str, numbers[:4]))}{' …' * (len(numbers) > 4)}"
+        for what, numbers in (("truth", error.truth), ("predicted", error.prediction))
+        if numbers
+    )
+    caption = f"{name}, {error.said or taking_part}, {error.pixels} px"
+    return Entry(error.kind, error.pixels, Picture(picture, caption, error.kind))
 
 
 def _picture(image: ImageRecord, arrays: Arrays) -> Rgb:
@@ -117,77 +116,64 @@ def _picture(image: ImageRecord, arrays: Arrays) -> Rgb:
     return rgb
 
 
-def _wholes(image: ImageRecord, arrays: Arrays, rgb: Rgb, kind: Kind, side: int) -> list[Picture]:
-    against = shrink(paint(rgb, arrays.labels, truth=arrays.truth, kind=kind), side)
-    compared = Picture(against, f"{image.name}: prediction against truth", "prediction against truth")
+def _wholes(image: ImageRecord, arrays: Arrays, rgb: Rgb, kind: Kind, side: int) -> tuple[Picture, ...]:
+    painted = paint(rgb, arrays.labels, truth=arrays.truth, kind=kind)
+    against = Picture(shrink(painted, side), f"{image.name}: prediction against truth", "prediction against truth")
     if image.image is None:
-        return [compared]
-    truth = shrink(paint(rgb, arrays.truth, kind=kind), side)
-    return [Picture(shrink(rgb, side), image.name, "image"), Picture(truth, f"{image.name}: truth", "truth"), compared]
-
-
-def _window(box: Box, shape: tuple[int, ...], least: int) -> tuple[slice, slice]:
-    """The square around a box and its surroundings, moved inside the image."""
-    y0, y1, x0, x1 = box
-    side = max(least, max(y1 - y0, x1 - x0) + 2 * _SURROUNDINGS)
-
-    def around(low: int, high: int, size: int) -> slice:
-        start = max(0, min((low + high - side) // 2, size - side))
-        return slice(start, min(size, start + side))
-
-    return around(y0, y1, shape[0]), around(x0, x1, shape[1])
+        return (against,)
+    truth = Picture(shrink(paint(rgb, arrays.truth, kind=kind), side), f"{image.name}: truth", "truth")
+    return Picture(shrink(rgb, side), image.name, "image"), truth, against
 
 
 def _crop(rgb: Rgb, labels: np.ndarray, truth: np.ndarray, kind: Kind, box: Box, side: int) -> Rgb:
     """Labels and truth painted on the surroundings of a box, at most `side` pixels wide."""
-    window = _window(box, labels.shape, side)
-    step = -(-max(rgb[window].shape[:2]) // side)
+    window, step = _window(box, labels.shape, side)
     # reduced before they are painted, so that outlines stay one pixel wide
-    picked = (_picked(part[window], step) for part in (labels, truth))
-    return paint(_reduced(rgb[window], step), next(picked), truth=next(picked), kind=kind)
+    small = _blocks(rgb[window], step).mean((1, 3)).astype(np.uint8)
+    picked = [_blocks(part[window], step)[:, step // 2, :, step // 2] for part in (labels, truth)]
+    return paint(small, picked[0], truth=picked[1], kind=kind)
 
 
-def _painted(labels: np.ndarray, truth: np.ndarray, step: int) -> dict[str, np.ndarray]:
-    middle = (slice(step // 2, None, step),) * 2
-    rows, columns = labels.shape[0] // step, labels.shape[1] // step
-    return {"labels": labels[middle][:rows, :columns], "truth": truth[middle][:rows, :columns]}
+def _window(box: Box, shape: tuple[int, ...], side: int) -> tuple[tuple[slice, slice], int]:
+    """The square around a box, moved inside the image, and by how much to reduce it to `side`."""
+    y0, y1, x0, x1 = box
+    width = max(SMALL, max(y1 - y0, x1 - x0) + 2 * _SURROUNDINGS)
+
+    def around(low: int, high: int, size: int) -> slice:
+        start = max(0, min((low + high - width) // 2, size - width))
+        return slice(start, min(size, start + width))
+
+    window = around(y0, y1, shape[0]), around(x0, x1, shape[1])
+    # an image that is only a few pixels high is not reduced away
+    step = min(-(-width // side), *(part.stop - part.start for part in window))
+    return window, step
 
 
-def _reduced(rgb: Rgb, step: int) -> Rgb:
-    """Mean over blocks of `step` x `step` pixels; what is left over at the end is cut off."""
-    rows, columns = rgb.shape[0] // step, rgb.shape[1] // step
-    blocks = rgb[: rows * step, : columns * step].reshape(rows, step, columns, step, 3)
-    return blocks.mean((1, 3)).astype(np.uint8)
+def _blocks(array: np.ndarray, step: int) -> np.ndarray:
+    """(Y, X, ...) -> (y, step, x, step, ...); what is left over at the end is cut off."""
+    rows, columns = array.shape[0] // step, array.shape[1] // step
+    return array[: rows * step, : columns * step].reshape(rows, step, columns, step, *array.shape[2:])
 
 
-def _mismatches(image: ImageRecord, arrays: Arrays, rgb: Rgb, threshold: float) -> list[Entry]:
-    """Connected mismatches of the warping error, drawn on the thresholded map and the truth."""
+def _mismatches(name: str, arrays: Arrays, rgb: Rgb, threshold: float) -> tuple[Entry, ...]:
+    """Connected mismatches of the warping error, marked on the thresholded map against the truth."""
     interior = arrays.labels.astype(np.float32) if arrays.foreground is None else arrays.foreground
     codes = isbi.warping_mismatches(arrays.truth, interior, threshold, ignore=arrays.ignore)
-    proposal = isbi.binarize(interior.astype(np.float32), threshold, arrays.ignore).astype(np.int32)
-    found = []
-    for code, name in enumerate(MISMATCHES, 1):
-        for box, pixels, _ in _regions(codes == code):
-            found.append((pixels, name, box))
+    proposal = isbi.binarize(interior, threshold, arrays.ignore).astype(np.int32)
+    found = [
+        (pixels, code, box) for code in range(1, len(MISMATCHES) + 1) for box, pixels, _ in _regions(codes == code)
+    ]
     entries = []
-    for pixels, name, box in heapq.nlargest(MOST_REGIONS, found):
-        window = _window(box, codes.shape, LARGE)
-        small = _crop(rgb, proposal, arrays.truth, "classes", box, LARGE)
-        step = -(-max(codes[window].shape) // LARGE)
-        marked = codes[window] == MISMATCHES.index(name) + 1
-        small[_any(marked, step)] = CONFUSED
-        called = name.replace("_", " ")
-        entries.append(Entry(called, pixels, Picture(small, f"{image.name}, {pixels} px", called)))
-    return entries
+    for pixels, code, box in heapq.nlargest(MOST_REGIONS, found):
+        kind = MISMATCHES[code - 1].replace("_", " ")
+        picture = _crop(rgb, proposal, arrays.truth, "classes", box, LARGE)
+        window, step = _window(box, codes.shape, LARGE)
+        picture[_blocks(codes[window] == code, step).any((1, 3))] = CONFUSED
+        entries.append(Entry(kind, pixels, Picture(picture, f"{name}, {pixels} px", kind)))
+    return tuple(entries)
 
 
-def _any(mask: np.ndarray, step: int) -> np.ndarray:
-    """Whether a block of `step` x `step` pixels holds a True."""
-    rows, columns = mask.shape[0] // step, mask.shape[1] // step
-    return np.asarray(mask[: rows * step, : columns * step].reshape(rows, step, columns, step).any((1, 3)))
-
-
-def _suspicious(image: ImageRecord, arrays: Arrays, crop: Callable[[Box, int], Rgb]) -> list[Entry]:
+def _suspicious(name: str, arrays: Arrays, crop: Callable[[Box, int], Rgb]) -> tuple[Entry, ...]:
     """Where the prediction is confident of another class than the truth, at least three pixels wide."""
     if arrays.foreground is not None:
         predicted = (arrays.foreground > 0.5).astype(np.int32)
@@ -195,7 +181,7 @@ def _suspicious(image: ImageRecord, arrays: Arrays, crop: Callable[[Box, int], R
     elif arrays.probabilities is not None:
         predicted, confidence, truth = arrays.probabilities.argmax(0), arrays.probabilities.max(0), arrays.truth
     else:
-        return []
+        return ()
     contradicts = (predicted != truth) & (confidence >= CONFIDENT)
     if arrays.hidden is not None:
         contradicts &= ~arrays.hidden
@@ -204,9 +190,9 @@ def _suspicious(image: ImageRecord, arrays: Arrays, crop: Callable[[Box, int], R
     found = sorted(_regions(wide, confidence), key=lambda region: -region[1])[:MOST_REGIONS]
     entries = []
     for box, pixels, sure in found:
-        caption = f"{image.name}, {pixels} px, probability {sure:.2f}"
+        caption = f"{name}, {pixels} px, probability {sure:.2f}"
         entries.append(Entry("suspicious", pixels * sure, Picture(crop(box, LARGE), caption, "contradiction")))
-    return entries
+    return tuple(entries)
 
 
 def _regions(mask: np.ndarray, values: np.ndarray | None = None) -> Iterator[tuple[Box, int, float]]:

@@ -201,5 +201,5 @@ def _suspicious(atlas: Atlas) -> list[Section]:
     return [_crops("Suspicious labels", [entry.picture for entry in atlas.suspicious], note, legend)]
 
 
-def _crops(title: str, pictures: list[Picture], note: str, legend: dict[str, ArrayLike]) -> Pictures:
+def _crops(title: str, pictures: list[Picture], note: str, legend: Mapping[str, ArrayLike]) -> Pictures:
     return Pictures(title, pictures, 8, note, legend)
