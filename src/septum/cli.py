@@ -72,7 +72,7 @@ def check(
         print(json.dumps([finding.__dict__ for finding in findings], indent=1, default=str))
     else:
         for finding in findings:
-            print(finding)
+            print(f"{finding.level}: {finding}")
         errors = sum(finding.level == "error" for finding in findings)
         print(f"{errors} errors, {len(findings) - errors} warnings" if findings else "nothing is wrong with it")
     if any(finding.level == "error" for finding in findings):

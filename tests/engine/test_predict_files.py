@@ -39,7 +39,7 @@ def picture(seed=0) -> np.ndarray:
     return cells(SHAPE, 4, seed, diameter=12)[0]
 
 
-def small_model(seed=1, pixel_size=None, channels=1) -> Model:
+def small_model(seed=3, pixel_size=None, channels=1) -> Model:
     """A network of random weights that takes about half of an image for foreground."""
     config = TrainConfig(unet=UNetConfig(base_channels=2, depth=1, in_channels=channels, dropout=0.0), steps=1)
     net = UNet(config.unet, seed).eval()
@@ -253,7 +253,7 @@ def test_whatever_decides_the_result_is_predicted_again_when_it_changes(image, t
     out, settings, model = tmp_path / "out", {}, small_model(pixel_size=PIXEL_SIZE)
     predict(image, out, model)
     if change == "model":
-        model, settings["model_hash"] = small_model(seed=3, pixel_size=PIXEL_SIZE), "another"
+        model, settings["model_hash"] = small_model(seed=5, pixel_size=PIXEL_SIZE), "another"
     elif change == "tta":
         settings["tta"] = TTA
     elif change == "rescale":

@@ -93,12 +93,12 @@ def _worst(entries: Iterable[Entry], most: int) -> tuple[Entry, ...]:
 
 
 def _object(name: str, error: ObjectError, picture: Rgb) -> Entry:
-    taking_part = " ".join(
+    taking_part = ", ".join(
         f"{what} {', '.join(map(str, numbers[:4]))}{' …' * (len(numbers) > 4)}"
         for what, numbers in (("truth", error.truth), ("predicted", error.prediction))
         if numbers
     )
-    caption = f"{name}, {error.said or taking_part}, {error.pixels} px"
+    caption = f"{name} · {error.said or taking_part} · {error.pixels} px"
     return Entry(error.kind, error.pixels, Picture(picture, caption, error.kind))
 
 
@@ -169,7 +169,7 @@ def _mismatches(name: str, arrays: Arrays, rgb: Rgb, threshold: float) -> tuple[
         picture = _crop(rgb, proposal, arrays.truth, "classes", box, LARGE)
         window, step = _window(box, codes.shape, LARGE)
         picture[_blocks(codes[window] == code, step).any((1, 3))] = CONFUSED
-        entries.append(Entry(kind, pixels, Picture(picture, f"{name}, {pixels} px", kind)))
+        entries.append(Entry(kind, pixels, Picture(picture, f"{name} · {pixels} px", kind)))
     return tuple(entries)
 
 
@@ -190,7 +190,7 @@ def _suspicious(name: str, arrays: Arrays, crop: Callable[[Box, int], Rgb]) -> t
     found = sorted(_regions(wide, confidence), key=lambda region: -region[1])[:MOST_REGIONS]
     entries = []
     for box, pixels, sure in found:
-        caption = f"{name}, {pixels} px, probability {sure:.2f}"
+        caption = f"{name} · {pixels} px · probability {sure:.2f}"
         entries.append(Entry("suspicious", pixels * sure, Picture(crop(box, LARGE), caption, "contradiction")))
     return tuple(entries)
 

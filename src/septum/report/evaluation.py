@@ -24,7 +24,17 @@ from septum.report.page import (
     write_page,
 )
 
-_HEADLINE = ("f1", "mean_matched_iou", "panoptic_quality", "seg", "det", "v_rand", "v_info", "warping_error")
+_HEADLINE = {
+    "f1": "F1 at IoU 0.5",
+    "mean_matched_iou": "mean IoU of matched objects",
+    "panoptic_quality": "panoptic quality",
+    "seg": "SEG",
+    "det": "DET",
+    "v_rand": "V_Rand",
+    "v_info": "V_Info",
+    "warping_error": "warping error",
+    "pixel_error": "pixel error",
+}
 _WHAT = {
     "missed": "A true object in no pair, split or merger.",
     "invented": "A predicted object where the truth has none.",
@@ -87,14 +97,14 @@ def _training(run: Path) -> list[Section]:
 
 
 def _headline(evaluation: Evaluation) -> list[Number]:
-    names = [name for name in _HEADLINE if name in evaluation.scores]
-    if evaluation.kind == "classes" and "overlap" in evaluation.measures:
-        names += [name for name in evaluation.scores if name.startswith("iou.")][-1:] + ["pixel_error"]
+    named = {name: label for name, label in _HEADLINE.items() if name in evaluation.scores}
+    if evaluation.kind == "instances" and len(named) > 1:
+        named.pop("pixel_error", None)
     numbers = []
-    for name in names or list(evaluation.scores)[:4]:
+    for name, label in named.items():
         interval = evaluation.scores[name]
         between = "" if interval.low is None else f"{shown(interval.low)} to {shown(interval.high)}"
-        numbers.append(Number(shown(interval.value), evaluation.called(name), between))
+        numbers.append(Number(shown(interval.value), label, between))
     return numbers
 
 
@@ -137,7 +147,9 @@ def _score_table(title: str, column: str, scores: Mapping[str, Interval], evalua
         over = interval.reason or count(interval.n, interval.unit)
         between = "–" if interval.low is None else f"{shown(interval.low)} to {shown(interval.high)}"
         rows.append([evaluation.called(name), shown(interval.value), between, over])
-    return Table(title, ["score", column, "95 % interval", "resampled over"], rows)
+    note = "Resampling objects of a few images says how sure a score is for these images, not for others."
+    by_object = any(interval.unit == "object" and interval.low is not None for interval in scores.values())
+    return Table(title, ["score", column, "95 % interval", "resampled over"], rows, note if by_object else "")
 
 
 def _image_table(evaluation: Evaluation) -> list[Section]:
