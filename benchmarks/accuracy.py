@@ -38,7 +38,8 @@ TTA = {"none": None, "rotations 7": TtaConfig(), "dihedral 8": TtaConfig(kind="d
 def em() -> tuple[Dataset, Dataset]:
     """Slices 0-23 and 24-29."""
     folder = find("isbi2012")
-    pairs = [(folder / "images" / f"{z:02}.png", folder / "labels" / f"{z:02}.png", None) for z in range(30)]
+    images, labels = (sorted((folder / part).iterdir()) for part in ("images", "labels"))
+    pairs = [(image, label, None) for image, label in zip(images, labels, strict=True)]
     return load_pairs(pairs[:24]), load_pairs(pairs[24:])
 
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from septum.api import evaluate, train
-    from septum.config import AugmentConfig, TrainConfig, TtaConfig, UNetConfig, WeightMapConfig, falk_2019, paper_2015
+    from septum.config import (
+        AugmentConfig,
+        TrainConfig,
+        TtaConfig,
+        UNetConfig,
+        WeightMapConfig,
+        falk_2019,
+        paper_2015,
+        release_2015,
+    )
     from septum.core import metrics
     from septum.core.unet import UNet
     from septum.core.weight_map import separation_weight, weight_map
@@ -37,6 +46,7 @@ _HOMES = {
     "load_dataset": "septum.data.dataset",
     "metrics": "septum.core",
     "paper_2015": "septum.config",
+    "release_2015": "septum.config",
     "separation_weight": "septum.core.weight_map",
     "train": "septum.api",
     "weight_map": "septum.core.weight_map",
@@ -59,6 +69,7 @@ __all__ = [
     "load_dataset",
     "metrics",
     "paper_2015",
+    "release_2015",
     "separation_weight",
     "train",
     "weight_map",

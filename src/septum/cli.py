@@ -271,7 +271,7 @@ def info(
 @app.command(epilog="Example:  septum demo --output septum-demo")
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("septum-demo"),
-    budget: Annotated[str, typer.Option(help="How long to train.")] = "3min",
+    budget: Annotated[str, typer.Option(help="How long to train.")] = "4min",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -308,7 +308,7 @@ def data_list(as_json: Json = False) -> None:
     print_table(["name", "what", "terms"], [[entry.name, entry.title, entry.terms] for entry in CATALOG.values()])
 
 
-@data_app.command("get", epilog="Example:  septum train $(septum data get isbi2012) --output run")
+@data_app.command("get", epilog="Example:  septum train \"$(septum data get isbi2012)\" --output run")
 def data_get(name: Annotated[str, typer.Argument(help="One of septum data list.")], quiet: Quiet = False) -> None:
     """Find a data set in $SEPTUM_DATA or the cache, or download it; prints its folder."""
     from septum.data.catalog import find
@@ -522,7 +522,7 @@ class CountDisplay(Display):
 def main() -> None:
     """Run the command line: exit code 2 and one sentence for the user's errors, 130 after Ctrl-C (by typer)."""
     try:
-        app()
+        app(prog_name="septum")
     except SeptumError as error:
         public = next(kind for kind in type(error).__mro__ if kind.__module__ == SeptumError.__module__)
         print(f"{public.__name__}: {error}", file=sys.stderr)

@@ -76,7 +76,7 @@ class DataSource(Settings):
 
 
 class UNetConfig(Settings):
-    """The network. Defaults are the paper's; the paper's silences (FACTS H) are settings of their own."""
+    """The network. Defaults are the paper's; the paper's silences (docs/baseline.md) are settings of their own."""
 
     in_channels: Count = 1
     n_classes: Annotated[int, Field(ge=2)] = 2

@@ -92,7 +92,7 @@ def predict_whole(net, image):
     seed=st.integers(0, 9),
 )
 def test_tiled_equals_whole(shape, steps, depth, channels, width, classes, seed):
-    """DESIGN's promise 2, in both precisions, labels included."""
+    """Within 1e-5 of the largest logit in float32 and 1e-12 in float64, labels included."""
     config = UNetConfig(depth=depth, base_channels=width, in_channels=channels, n_classes=classes)
     image = np.random.default_rng(seed).standard_normal((channels, *shape))
     stride = [step * 2**depth for step in steps]

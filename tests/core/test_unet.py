@@ -96,7 +96,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest():
 
 
 def test_the_output_pixel_belongs_to_the_input_pixel_a_margin_away():
-    """A change of one input pixel reaches the output exactly within the window of FACTS A7, centred by the margin."""
+    """A change of one input pixel reaches the output exactly within its window, centred by the margin."""
     config = UNetConfig(base_channels=4, depth=2)
     net = UNet(config).double().eval()
     size = input_size(40, 2)

@@ -95,7 +95,7 @@ def tiles(shape: Sequence[int], stride: Sequence[int], depth: int) -> Iterator[T
         Of the image, in pixels; any number of axes.
     stride : (Y, X)
         Output pixels between neighbouring tiles per axis: multiples of ``2**depth``, since the network is
-        equivariant to such shifts only (FACTS A7). The last tile of an axis shrinks to what is left.
+        equivariant to such shifts only (its poolings lie on a grid). The last tile of an axis shrinks to what is left.
     depth : int
         Of the network.
 

@@ -153,7 +153,7 @@ def initialize(net: UNet, seed: int) -> None:
     """Draw all weights from a Gaussian of standard deviation sqrt(2 / N); biases are 0.
 
     N is the number of incoming nodes of one neuron. For an up-convolution the paper's rule gives N = its input
-    channels (an output pixel sees one tap of each), the release's N = its output channels * 4 (FACTS A2).
+    channels (an output pixel sees one tap of each), the release's N = its output channels * 4.
     The 1x1 output is drawn by the same rule.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -241,7 +241,7 @@ def peak_memory(config: UNetConfig, shape: Sequence[int]) -> int:
 
 
 def check_stride(stride: int, depth: int) -> None:
-    """Raise ConfigError unless tiles of this stride meet without seams (FACTS A7)."""
+    """Raise ConfigError unless tiles of this stride meet without seams."""
     step = 2**depth
     if stride % step or stride < step:
         nearest = max(step, round(stride / step) * step)

@@ -318,10 +318,11 @@ def write_labels(path: str | Path, labels: np.ndarray, pixel_size: PixelSize | N
 
 
 def write_probabilities(path: str | Path, probabilities: np.ndarray, pixel_size: PixelSize | None = None) -> None:
-    """Write (K, Y, X) probabilities as a float32 TIFF that ImageJ opens, classes as channels, whole or not at all."""
-    if probabilities.ndim != 3:
-        raise ImageError(f"probabilities for {path} must be (K, Y, X), got shape {probabilities.shape}")
-    _write_tiff(path, probabilities.astype(np.float32), "CYX", pixel_size, compression=None)
+    """Write (K, Y, X) or (Z, K, Y, X) probabilities as a float32 TIFF that ImageJ opens, classes as channels."""
+    if probabilities.ndim not in (3, 4):
+        raise ImageError(f"probabilities for {path} must be (K, Y, X) or a stack, got shape {probabilities.shape}")
+    axes = "CYX" if probabilities.ndim == 3 else "ZCYX"
+    _write_tiff(path, probabilities.astype(np.float32), axes, pixel_size, compression=None)
 
 
 def write_png(path: str | Path, rgb: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from septum.config import Kind
 from septum.core.metrics import confidence, ctc, isbi, matching, overlap
 from septum.core.metrics.confidence import Interval
 from septum.core.metrics.ctc import FrameScores, SequenceScores
-from septum.core.metrics.isbi import SliceCounts, StackScores, ThresholdScores
+from septum.core.metrics.isbi import Best, SliceCounts, StackScores, ThresholdScores
 from septum.core.metrics.matching import Scores as MatchingScores
 from septum.core.metrics.overlap import Scores as OverlapScores
 from septum.core.metrics.surface import Scores as SurfaceScores
@@ -178,9 +178,12 @@ class Evaluation:
 
     def _at_best(self, image: ImageRecord, name: str) -> SliceCounts:
         """Counts of a slice at the threshold that is best for all slices together."""
+        return next(counts for counts in image.isbi if counts.threshold == self._best(name).threshold)
+
+    def _best(self, name: str) -> Best:
+        """The challenge's single number of a score, and its threshold."""
         assert self.isbi is not None
-        threshold = self.isbi.best["pixel_error" if name == "pixel_f_error" else name].threshold
-        return next(counts for counts in image.isbi if counts.threshold == threshold)
+        return self.isbi.best["pixel_error" if name == "pixel_f_error" else name]
 
     @cached_property
     def scores(self) -> dict[str, Interval]:
@@ -320,6 +323,10 @@ class Evaluation:
         both = self.kind == "classes" and (len(self.classes) > 2 or score in ("iou", "dice"))
         return NAMES[score] + (f" {number}" if number and both else "")
 
+    def where(self, name: str) -> str:
+        """At which threshold a score is the best: " at 0.9"; empty for scores that have none."""
+        return f" at {self._best(name).threshold:.1f}" if name in _ISBI else ""
+
     def _per_image(self) -> Table:
         columns, kinds = self.columns(), self.error_kinds if "matching" in self.measures else ()
         rows = [
@@ -363,7 +370,7 @@ class Evaluation:
     def _over_all(self) -> Table:
         # of instances there is no need to know the overlap of the background
         names = [name for name in self.scores if not (self.kind == "instances" and name.endswith(".0"))]
-        rows = [[self.called(name), *_told(self.scores[name])] for name in names]
+        rows = [[self.called(name) + self.where(name), *_told(self.scores[name])] for name in names]
         return Table("over all", ["score", "value", "95 % interval"], rows)
 
     def objects_csv(self) -> str:

@@ -33,7 +33,7 @@ def recipe(name: str, dataset: Dataset, device: torch.device) -> TrainConfig:
     """Return the settings of a recipe for a data set.
 
     ``paper``: the paper's network and training to the letter; learning rate and schedule are ours, since the paper
-    does not state them (FACTS A3). ``fast``: the same network family, narrower on a CPU, trained with Adam.
+    does not state them (docs/baseline.md). ``fast``: the same network family, narrower on a CPU, trained with Adam.
     """
     target: Literal["border", "classes"] = "border" if dataset.kind == "instances" else "classes"
     classes = dataset.n_classes if target == "classes" else 2
@@ -67,7 +67,7 @@ def recipe(name: str, dataset: Dataset, device: torch.device) -> TrainConfig:
         learning_rate=1e-3,
         schedule="cosine",
         weight_average=0.99,
-        patch=260 if shortest < 400 else 388,
+        patch=164 if shortest < 400 else 388,
         smallest_object=min((size for size in objects if size), default=0) // 4,
         batch=1,
     )

@@ -60,7 +60,7 @@ def make_atlas(evaluation: Evaluation) -> Atlas:
         drawn.setdefault(k, []).append(evaluation.images[k].objects.errors[n])
     side = SMALL if len(errors) > MANY else LARGE
     whole_side = 1024 if len(evaluation.images) <= FEW_IMAGES else 512
-    threshold = None if evaluation.isbi is None else evaluation.isbi.best["v_rand"].threshold
+    threshold = mismatch_threshold(evaluation)
 
     def look(k: int) -> Atlas:
         image, kind = evaluation.images[k], evaluation.kind
@@ -82,6 +82,15 @@ def make_atlas(evaluation: Evaluation) -> Atlas:
         _worst((entry for each in looks for entry in each.suspicious), MOST_REGIONS),
         tuple(picture for each in looks for picture in each.wholes),
     )
+
+
+def mismatch_threshold(evaluation: Evaluation) -> float | None:
+    """The threshold of the best warping error, or of the best V_Rand where that leaves nothing of the maps."""
+    if evaluation.isbi is None:
+        return None
+    best = evaluation.isbi.best["warping_error"].threshold
+    empty = any(row.threshold == best and row.foreground_fraction == 0 for row in evaluation.isbi.per_threshold)
+    return evaluation.isbi.best["v_rand"].threshold if empty else best
 
 
 def _numbered(image: ImageRecord) -> Iterator[tuple[int, ObjectError]]:

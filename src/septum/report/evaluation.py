@@ -8,9 +8,10 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from septum.core.metrics.confidence import Interval
+from septum.core.metrics.warping import MISMATCHES
 from septum.core.overlay import AGREEMENT, CONFUSED, PREDICTION, TRUTH
 from septum.engine.evaluation import Evaluation, count, shown, threshold_scores
-from septum.report.atlas import CONFIDENT, Atlas, by_kind, make_atlas
+from septum.report.atlas import CONFIDENT, MOST_REGIONS, Atlas, by_kind, make_atlas, mismatch_threshold
 from septum.report.page import (
     Curves,
     Headline,
@@ -36,11 +37,11 @@ _HEADLINE = {
     "pixel_error": "pixel error",
 }
 _WHAT = {
-    "missed": "A true object in no pair, split or merger.",
-    "invented": "A predicted object where the truth has none.",
-    "split": "A true object that two or more predicted ones share.",
-    "merged": "A predicted object that covers two or more true ones.",
-    "mislabelled": "A true object most of which is predicted as another class.",
+    "missed": "True objects that no predicted one overlaps with an IoU of 0.5 or more.",
+    "invented": "Predicted objects that no true one overlaps with an IoU of 0.5 or more.",
+    "split": "True objects that two or more predicted ones share.",
+    "merged": "Predicted objects that cover two or more true ones.",
+    "mislabelled": "True objects most of which is predicted as another class.",
 }
 
 
@@ -146,7 +147,7 @@ def _score_table(title: str, column: str, scores: Mapping[str, Interval], evalua
             continue
         over = interval.reason or count(interval.n, interval.unit)
         between = "–" if interval.low is None else f"{shown(interval.low)} to {shown(interval.high)}"
-        rows.append([evaluation.called(name), shown(interval.value), between, over])
+        rows.append([evaluation.called(name) + evaluation.where(name), shown(interval.value), between, over])
     note = "Resampling objects of a few images says how sure a score is for these images, not for others."
     by_object = any(interval.unit == "object" and interval.low is not None for interval in scores.values())
     return Table(title, ["score", column, "95 % interval", "resampled over"], rows, note if by_object else "")
@@ -192,13 +193,15 @@ def _errors(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
 
 
 def _mismatches(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
+    threshold, kinds = mismatch_threshold(evaluation), by_kind(atlas.mismatches)
     sections: list[Section] = []
-    for kind, pictures in by_kind(atlas.mismatches).items():
-        assert evaluation.isbi is not None  # no mismatches without
-        at = evaluation.isbi.best["v_rand"].threshold
-        note = f"Mismatches of the warping error at the threshold {at:.1f}, the best for V_Rand; largest first."
-        legend = {"only in the truth": TRUTH, "only predicted": PREDICTION, kind: CONFUSED}
-        sections.append(_crops(f"Warping mismatches, {kind}: {len(pictures)}", pictures, note, legend))
+    for kind in (name.replace("_", " ") for name in MISMATCHES):
+        if kind in kinds:
+            note = f"Mismatches of the warping error at the threshold {threshold:.1f}, largest first."
+            if len(atlas.mismatches) == MOST_REGIONS:
+                note += f" The largest {MOST_REGIONS} of all types are shown."
+            legend = {"only in the truth": TRUTH, "only predicted": PREDICTION, kind: CONFUSED}
+            sections.append(_crops(f"Warping: {kind}", kinds[kind], note, legend))
     return sections
 
 
@@ -214,4 +217,4 @@ def _suspicious(atlas: Atlas) -> list[Section]:
 
 
 def _crops(title: str, pictures: list[Picture], note: str, legend: Mapping[str, ArrayLike]) -> Pictures:
-    return Pictures(title, pictures, 8, note, legend)
+    return Pictures(title, pictures, 6 if len(pictures) <= 60 else 8, note, legend)

@@ -85,7 +85,7 @@ def slow_rand(truth, segments):
 
 
 def slow_thin(proposal):
-    """Vincent and Soille's flooding of the inverted map with both of its levels, as FACTS C4 lists the steps."""
+    """Vincent and Soille's flooding of the inverted map with both of its levels, step by step."""
     height, width = proposal.shape
     labels = np.full(proposal.shape, -1)
     current, flag = 0, False

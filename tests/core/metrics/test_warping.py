@@ -24,7 +24,7 @@ def test_simple_points_are_the_116_that_keep_both_topologies():
 
 
 def slow_warp(labels, probabilities, threshold, radius):
-    """The definition in FACTS C3, line by line."""
+    """The definition, line by line."""
     source, target = np.pad(labels, 1).astype(int), np.pad(probabilities > threshold, 1).astype(int)
     sureness = np.pad(np.abs(probabilities.astype(float) - threshold).astype(np.float32), 1)
     height, width = source.shape

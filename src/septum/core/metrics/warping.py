@@ -123,7 +123,7 @@ def _flip(source, mismatches, width, simple):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _classify(source, components, leftover, radius):  # type: ignore[no-untyped-def]
-    """Name each leftover mismatch by the components among its eight neighbours (FACTS C3, step 7)."""
+    """Name each leftover mismatch by the components among its eight neighbours."""
     codes = np.zeros(source.shape, np.uint8)
     stamp = np.zeros(source.shape, np.int32)
     stack = np.empty(min(source.size, (2 * radius + 1) ** 2), np.int32)
