@@ -208,6 +208,7 @@ def evaluate(
 ) -> None:
     """Score predictions against the truth."""
     from septum.engine.evaluate import evaluate_files
+    from septum.engine.score_tables import difference_table, objects_csv, score_tables
 
     options: dict[str, Any] = {
         "kind": kind.value if kind else None,
@@ -228,13 +229,13 @@ def evaluate(
     if csv is not None:
         from septum.data.files import write_text
 
-        write_text(csv, evaluation.objects_csv())
+        write_text(csv, objects_csv(evaluation))
     if as_json:
         answer = evaluation.as_json() | ({"difference": evaluation.difference_json(other)} if other is not None else {})
         print(json.dumps(answer, indent=1))
         return
     print(evaluation.note)
-    tables = evaluation.tables() + ([evaluation.difference_table(other)] if other is not None else [])
+    tables = score_tables(evaluation) + ([difference_table(evaluation, other)] if other is not None else [])
     for table in tables:
         print(f"\n{table.title}")
         print_table(table.header, table.rows)
@@ -308,7 +309,7 @@ def data_list(as_json: Json = False) -> None:
     print_table(["name", "what", "terms"], [[entry.name, entry.title, entry.terms] for entry in CATALOG.values()])
 
 
-@data_app.command("get", epilog="Example:  septum train \"$(septum data get isbi2012)\" --output run")
+@data_app.command("get", epilog='Example:  septum train "$(septum data get isbi2012)" --output run')
 def data_get(name: Annotated[str, typer.Argument(help="One of septum data list.")], quiet: Quiet = False) -> None:
     """Find a data set in $SEPTUM_DATA or the cache, or download it; prints its folder."""
     from septum.data.catalog import find

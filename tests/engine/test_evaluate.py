@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from septum.core.metrics import confidence, ctc, isbi, matching, overlap
 from septum.engine.evaluate import evaluate_arrays, evaluate_files
+from septum.engine.score_tables import objects_csv
 from septum.errors import ConfigError, DatasetError, ImageError, SeptumError
 
 DATA = os.environ.get("SEPTUM_DATA")
@@ -589,7 +590,7 @@ def test_json_is_plain_and_complete():
 def test_the_csv_has_a_line_per_object():
     predictions, truths = many(2)
     found = evaluate_arrays(predictions, truths)
-    lines = found.objects_csv().splitlines()
+    lines = objects_csv(found).splitlines()
     assert len(lines) - 1 == sum(i.objects.n_truth + i.objects.scores.per_threshold[0].fp for i in found.images)
     header = lines[0].split(",")
     row = dict(zip(header, lines[1].split(","), strict=True))

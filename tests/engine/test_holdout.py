@@ -49,3 +49,11 @@ def test_a_window_without_any_object_is_not_chosen():
     image, labels = cells((40, 40), 6, 0, diameter=12)
     data = from_arrays([image] * 3, [labels, labels, np.zeros_like(labels)], kind="instances")
     assert sorted(hold_out(data).blocks) == [1]
+
+
+def test_frames_that_are_annotated_whole_are_judged_rather_than_partly_annotated_ones():
+    image, labels = cells((40, 40), 6, 0, diameter=12)
+    partly = np.zeros((40, 40), bool)
+    partly[:30] = True
+    data = from_arrays([image] * 4, [labels] * 4, [None, None, partly, partly], kind="instances")
+    assert sorted(hold_out(data).blocks) == [1]

@@ -148,7 +148,6 @@ def test_the_files_hold_what_the_model_predicts(image, tmp_path):
     assert records[-1] == FileDone(image, tuple(out / name for name in names), expected.labels.max(), skipped=False)
 
 
-@pytest.mark.xfail(strict=True, reason="septum.data.images.write_probabilities refuses stacks (Z, K, Y, X)")
 def test_a_stack_gives_stacks_frame_by_frame(tmp_path):
     frames = [picture(seed)[0] for seed in range(3)]
     out = tmp_path / "out"
@@ -291,7 +290,6 @@ def test_results_of_another_image_of_the_same_name_are_not_taken_for_done(image,
     assert files(out) == files(tmp_path / "fresh")
 
 
-@pytest.mark.xfail(strict=True, reason="septum.data.images.write_probabilities refuses stacks (Z, K, Y, X)")
 def test_pictures_of_frames_that_are_gone_do_not_stay(tmp_path):
     path = write_tiff(tmp_path / "s.tif", np.stack([picture(0)[0], picture(1)[0]]))
     predict(path, tmp_path / "out")

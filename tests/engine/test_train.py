@@ -216,7 +216,7 @@ def test_the_best_weights_are_kept_with_their_score(tmp_path):
     scores = {record.step: record.scores["score"] for record in records if isinstance(record, Validated)}
     assert len(scores) == 20
     assert model.card.scores["score"] == max(scores.values())
-    assert model.card.step == min(step for step, score in scores.items() if score == max(scores.values()))
+    assert model.card.step == max(step for step, score in scores.items() if score == max(scores.values()))
 
 
 def test_two_images_can_be_learned_by_heart(tmp_path):

@@ -1,13 +1,11 @@
-"""The record of an evaluation: scores per image and over all, with intervals, as tables, JSON and CSV."""
+"""The record of an evaluation: the scores of every image and of all, with intervals."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -51,15 +49,6 @@ NAMES = {
     "v_info": "V_Info",
 }
 _SEG = ("jaccard_per_reference_label", "seg_over_these_frames", "n_reference")
-_IN_TABLE = 4  # classes that have columns of their own
-
-
-class Table(NamedTuple):
-    """Text in rows under a header."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,15 +161,15 @@ class Evaluation:
                     if name != "reason" and value is not None:
                         found[f"{name}.{self.classes[label]}"] = (value, 1)
         if image.isbi:
-            at_best = {name: self._at_best(image, name) for name in _ISBI}
-            found |= {name: ratio(at_best[name]) for name, ratio in _ISBI.items()}
+            at_best = {name: self._at_best(image, name) for name in ISBI}
+            found |= {name: ratio(at_best[name]) for name, ratio in ISBI.items()}
         return found
 
     def _at_best(self, image: ImageRecord, name: str) -> SliceCounts:
         """Counts of a slice at the threshold that is best for all slices together."""
-        return next(counts for counts in image.isbi if counts.threshold == self._best(name).threshold)
+        return next(counts for counts in image.isbi if counts.threshold == self.best(name).threshold)
 
-    def _best(self, name: str) -> Best:
+    def best(self, name: str) -> Best:
         """The challenge's single number of a score, and its threshold."""
         assert self.isbi is not None
         return self.isbi.best["pixel_error" if name == "pixel_f_error" else name]
@@ -246,6 +235,10 @@ class Evaluation:
                 differences[name] = confidence.compare(own, theirs, unit="image", statistic=_ratio)
         return differences
 
+    def difference_json(self, other: Evaluation) -> dict[str, Any]:
+        """`compare` as plain values."""
+        return _nested({name: asdict(interval) for name, interval in self.compare(other).items()})
+
     def image_scores(self, k: int) -> dict[str, float | None]:
         """Every score of one image, None where it is not defined."""
         found = {name: _value(parts[k]) for name, parts in self.ratios.items() if name != "det"}
@@ -296,131 +289,13 @@ class Evaluation:
         """Types of error that can occur: objects are mislabelled only where there are several classes of them."""
         return KINDS if len(self.classes) > 2 else KINDS[:-1]
 
-    def tables(self) -> list[Table]:
-        """Scores per image, of every class if there are many, and over all images with their intervals."""
-        tables = [self._per_image()] if len(self.images) > 1 else []
-        if len(self.classes) > _IN_TABLE and "overlap" in self.measures:
-            tables.append(self._per_class())
-        if self.isbi is not None:
-            tables.append(self._per_threshold())
-        return [*tables, self._over_all()]
-
-    def columns(self) -> list[str]:
-        """The scores that a table of images has room for."""
-        names = ["f1", "mean_matched_iou", "panoptic_quality", "mean_average_precision", "aggregated_jaccard", "seg"]
-        names += ["pixel_error"]
-        shown = self.classes if self.kind == "classes" else self.classes[1:]
-        if len(shown) <= _IN_TABLE:
-            names += [f"{score}.{number}" for score in ("iou", "dice") for number in shown]
-        if len(self.classes) == 2:
-            names += [f"{score}.{self.classes[1]}" for score in ("hausdorff_95_px", "mean_surface_distance_px")]
-        names += list(_ISBI)
-        return [name for name in names if name in self.scores]
-
-    def called(self, name: str) -> str:
-        """What a score is called in tables: ``iou.2`` is "IoU 2", or "IoU" where there is nothing but a foreground."""
-        score, _, number = name.partition(".")
-        both = self.kind == "classes" and (len(self.classes) > 2 or score in ("iou", "dice"))
-        return NAMES[score] + (f" {number}" if number and both else "")
-
-    def where(self, name: str) -> str:
-        """At which threshold a score is the best: " at 0.9"; empty for scores that have none."""
-        return f" at {self._best(name).threshold:.1f}" if name in _ISBI else ""
-
-    def _per_image(self) -> Table:
-        columns, kinds = self.columns(), self.error_kinds if "matching" in self.measures else ()
-        rows = [
-            [image.name, *self._counts([image], kinds), *(shown(self.image_scores(k)[name]) for name in columns)]
-            for k, image in enumerate(self.images)
-        ]
-        rows.append(["all", *self._counts(self.images, kinds), *(shown(self.scores[name].value) for name in columns)])
-        return Table("per image", ["image", *(["objects", *kinds] if kinds else []), *map(self.called, columns)], rows)
-
-    def difference_json(self, other: Evaluation) -> dict[str, Any]:
-        """`compare` as plain values."""
-        return _nested({name: asdict(interval) for name, interval in self.compare(other).items()})
-
-    def difference_table(self, other: Evaluation) -> Table:
-        """`compare` as a table."""
-        rows = [[self.called(name), *_told(interval)] for name, interval in self.compare(other).items()]
-        return Table("difference to the other predictions", ["score", "difference", "95 % interval"], rows)
-
-    def _counts(self, images: Sequence[ImageRecord], kinds: Sequence[str]) -> list[str]:
-        if not kinds:
-            return []
-        objects = sum(image.objects.scores.n_truth for image in images)
-        return [str(objects), *(str(sum(image.objects.count(kind) for image in images)) for kind in kinds)]
-
-    def _per_class(self) -> Table:
-        rows = [
-            [str(self.classes[each.label]), str(each.truth_pixels), shown(each.iou), shown(each.dice)]
-            for each in self.overlap.classes
-        ]
-        return Table("per class", ["class", "true pixels", "IoU", "Dice"], rows)
-
-    def _per_threshold(self) -> Table:
-        assert self.isbi is not None
-        rows = [
-            [f"{row.threshold:.1f}", *(shown(value) for value in threshold_scores(row).values())]
-            for row in self.isbi.per_threshold
-        ]
-        header = list(threshold_scores(self.isbi.per_threshold[0]))
-        return Table("per threshold", ["threshold", *header], rows)
-
-    def _over_all(self) -> Table:
-        # of instances there is no need to know the overlap of the background
-        names = [name for name in self.scores if not (self.kind == "instances" and name.endswith(".0"))]
-        rows = [[self.called(name) + self.where(name), *_told(self.scores[name])] for name in names]
-        return Table("over all", ["score", "value", "95 % interval"], rows)
-
-    def objects_csv(self) -> str:
-        """One line per object, as CSV text."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        classes = ["truth_class", "prediction_class"] if self.kind == "classes" else []
-        header = ["image", "kind", "matched", "truth", "prediction", *classes, "iou", "truth_px", "prediction_px"]
-        writer.writerow([*header, "top_px", "left_px", "height_px", "width_px"])
-        for image in self.images:
-            for row in image.objects.rows:
-                numbers = [row.truth_class, row.prediction_class] if classes else []
-                y0, y1, x0, x1 = row.box
-                writer.writerow(
-                    [image.name, row.kind, int(row.matched), row.truth, row.prediction, *numbers, f"{row.iou:.6g}"]
-                    + [row.truth_pixels, row.prediction_pixels, y0, x0, y1 - y0, x1 - x0]
-                )
-        return text.getvalue()
-
 
 def count(number: int, noun: str) -> str:
     """Return ``"1 image"``, ``"2 images"``."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def threshold_scores(row: ThresholdScores) -> dict[str, float]:
-    """The challenge's scores at one threshold, by their names in tables."""
-    return {
-        "1 - pixel F": 1 - row.pixel_f_score,
-        "warping error": row.warping_error_splits_and_mergers,
-        "Rand error": row.rand_foreground_restricted.error,
-        "V_Rand": row.v_rand_thinned.f_score_mean_of_slices,
-        "V_Info": row.v_info_thinned_mean_of_slices,
-    }
-
-
-def shown(value: float | None) -> str:
-    """A score as text: four digits after the point, more for small ones.
-
-    Examples
-    --------
-    >>> shown(0.5), shown(0.000353), shown(None)
-    ('0.5000', '0.000353', '-')
-    """
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.6f}"
-
-
-_ISBI: dict[str, Callable[[SliceCounts], Ratio]] = {
+ISBI: dict[str, Callable[[SliceCounts], Ratio]] = {
     "pixel_f_error": lambda at: (at.pixels.fp + at.pixels.fn, 2 * at.pixels.tp + at.pixels.fp + at.pixels.fn),
     "warping_error": lambda at: (at.mismatch_pixels["split"] + at.mismatch_pixels["merger"], at.n_pixels),
     "rand_error": lambda at: (at.rand.fp + at.rand.fn, 2 * at.rand.tp + at.rand.fp + at.rand.fn),
@@ -436,13 +311,6 @@ _OBJECT_RATIOS: dict[str, Callable[[str, float], Ratio]] = {
     "panoptic_quality": lambda role, iou: (iou, 1) if role == "tp" else (0, 0.5),
     "average_precision": lambda role, iou: (role == "tp", 1),
 }
-
-
-def _told(interval: Interval) -> tuple[str, str]:
-    """A score and its interval, or why there is none, as text."""
-    if interval.low is None or interval.high is None:
-        return shown(interval.value), interval.reason
-    return shown(interval.value), f"{shown(interval.low)} to {shown(interval.high)} over {interval.n} {interval.unit}s"
 
 
 def _detection(frame: FrameScores) -> Ratio:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,19 +29,17 @@ class HoldOut:
 def hold_out(dataset: Dataset) -> HoldOut:
     """Choose what to validate on.
 
-    Of two or more images, the last fifth (at least one): contiguous frames, since neighbours in a stack or video
-    are alike. Of a single image, the quarter at one of its ends whose share of foreground is nearest to the whole
+    Of two or more images, a fifth (at least one): contiguous frames, since neighbours in a stack or video are alike;
+    those with the most annotated pixels, the last of equals. Of a single image, the quarter at one of its ends whose share of foreground is nearest to the whole
     image's; a guard of one median object diameter around it is neither trained on nor judged.
     """
     samples = dataset.samples
     if len(samples) > 1:
         count = max(1, len(samples) // 5)
-        last = range(len(samples) - count, len(samples))
-        # Of frames without foreground nothing can be said: move the window back to one that has some.
-        while last.start > 0 and not any(_has_foreground(samples[index]) for index in last):
-            last = range(last.start - 1, last.stop - 1)
-        names = f"{samples[last[0]].name}" + (f" to {samples[last[-1]].name}" if count > 1 else "")
-        blocks = {index: (slice(None), slice(None)) for index in last}
+        windows = [range(start, start + count) for start in range(len(samples) - count + 1)]
+        chosen = max(windows, key=lambda window: (_annotated([samples[index] for index in window]), window.start))
+        names = f"{samples[chosen[0]].name}" + (f" to {samples[chosen[-1]].name}" if count > 1 else "")
+        blocks = {index: (slice(None), slice(None)) for index in chosen}
         return HoldOut(blocks, {}, f"{count} of {len(samples)} images held out for validation: {names}")
     labels = samples[0].labels
     guard = _object_diameter(labels)
@@ -62,8 +61,10 @@ def nothing_held_out() -> HoldOut:
     return HoldOut({}, {}, "nothing held out: trained on everything")
 
 
-def _has_foreground(sample: Sample) -> bool:
-    return bool((sample.labels > 0).any())
+def _annotated(samples: Sequence[Sample]) -> tuple[bool, float]:
+    """Whether there is any foreground, without which nothing can be said, and the annotated share of the pixels."""
+    shares = [1.0 if sample.ignore is None else float(np.mean(~sample.ignore)) for sample in samples]
+    return any(bool((sample.labels > 0).any()) for sample in samples), sum(shares) / len(shares)
 
 
 def _end_block(shape: tuple[int, ...], end: int, guard: int) -> tuple[Region, Region]:

@@ -210,7 +210,7 @@ def fit(
             state.losses = ()
         if last or state.step % settings.validate_every == 0:
             scores = validate(state.average, config, dataset, held_out)
-            best = not scores or scores["score"] > state.best
+            best = not scores or scores["score"] >= state.best  # of equal ones the later, which has learned more
             if best:
                 state.best = scores.get("score", state.best)
                 Model(state.average, _card(settings, dataset, scores, state.step)).save(run.model_file)

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from septum.core.metrics.confidence import Interval
 from septum.core.metrics.warping import MISMATCHES
 from septum.core.overlay import AGREEMENT, CONFUSED, PREDICTION, TRUTH
-from septum.engine.evaluation import Evaluation, count, shown, threshold_scores
+from septum.engine.evaluation import Evaluation, count
+from septum.engine.score_tables import called, columns, listed, shown, threshold_scores
 from septum.report.atlas import CONFIDENT, MOST_REGIONS, Atlas, by_kind, make_atlas, mismatch_threshold
 from septum.report.page import (
     Curves,
@@ -142,25 +143,23 @@ def _curves(evaluation: Evaluation) -> list[Section]:
 
 def _score_table(title: str, column: str, scores: Mapping[str, Interval], evaluation: Evaluation) -> Table:
     rows = []
-    for name, interval in scores.items():
-        if evaluation.kind == "instances" and name.endswith(".0"):
-            continue
+    for name, interval in ((name, scores[name]) for name in listed(evaluation) if name in scores):
         over = interval.reason or count(interval.n, interval.unit)
         between = "–" if interval.low is None else f"{shown(interval.low)} to {shown(interval.high)}"
-        rows.append([evaluation.called(name) + evaluation.where(name), shown(interval.value), between, over])
+        rows.append([called(evaluation, name), shown(interval.value), between, over])
     note = "Resampling objects of a few images says how sure a score is for these images, not for others."
     by_object = any(interval.unit == "object" and interval.low is not None for interval in scores.values())
     return Table(title, ["score", column, "95 % interval", "resampled over"], rows, note if by_object else "")
 
 
 def _image_table(evaluation: Evaluation) -> list[Section]:
-    columns, kinds = evaluation.columns(), evaluation.error_kinds
-    header = ["image", "true objects", *kinds, *map(evaluation.called, columns)]
+    names, kinds = columns(evaluation), evaluation.error_kinds
+    header = ["image", "true objects", *kinds, *(called(evaluation, name) for name in names)]
     rows: list[list[object]] = []
     for k, image in enumerate(evaluation.images):
         scores = evaluation.image_scores(k)
         counts = [image.objects.scores.n_truth, *(image.objects.count(kind) for kind in kinds)]
-        rows.append([image.name, *counts, *(scores[name] for name in columns)])
+        rows.append([image.name, *counts, *(scores[name] for name in names)])
     return [Table("Image by image", header, rows)]
 
 
