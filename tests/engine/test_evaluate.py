@@ -299,6 +299,22 @@ def test_ignore_masks_beside_the_truth_are_found(tmp_path):
     assert found.scores == expected
 
 
+def test_one_ignore_mask_is_for_one_image(tmp_path):
+    predictions, truths = many(2)
+    ignore = np.zeros((48, 48), np.uint8)
+    ignore[:24] = 1
+    write(tmp_path, truth=truths[0], mask=predictions[0], skip=ignore)
+    write(tmp_path / "masks", a=predictions[0], b=predictions[1])
+    write(tmp_path / "truth", a=truths[0], b=truths[1])
+    write(tmp_path / "others", c=ignore)
+    found = evaluate_files(tmp_path / "mask.tif", tmp_path / "truth.tif", ignore=tmp_path / "skip.tif")
+    assert found.scores == evaluate_arrays(predictions[:1], truths[:1], ignore=[ignore > 0]).scores
+    with pytest.raises(DatasetError, match="one file for 2 images"):
+        evaluate_files(tmp_path / "masks", tmp_path / "truth", ignore=tmp_path / "skip.tif")
+    with pytest.raises(DatasetError, match="no file for any of the images"):
+        evaluate_files(tmp_path / "masks", tmp_path / "truth", ignore=tmp_path / "others")
+
+
 def discs(centres, radius, size):
     y, x = np.mgrid[:size, :size]
     labels = np.zeros((size, size), np.int32)

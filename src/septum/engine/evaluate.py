@@ -17,9 +17,10 @@ from septum.core.metrics.checks import check_same_shape
 from septum.core.metrics.overlap import Scores, overlap
 from septum.core.metrics.surface import surface_distance
 from septum.data.stored import PixelSize
+from septum.engine.cases import Case, Cases, cases_from_arrays, numbers
 from septum.engine.evaluation import Evaluation, ImageRecord
 from septum.engine.object_errors import compare_instances, compare_pieces
-from septum.engine.pairing import Case, Cases, cases_from_arrays, cases_from_files, numbers
+from septum.engine.pairing import cases_from_files
 from septum.engine.reading import Arrays, Reading, read, survey
 from septum.errors import ConfigError, ImageError, did_you_mean
 

@@ -13,7 +13,7 @@ from septum.config import Kind
 from septum.core.metrics import confidence, ctc, isbi, matching, overlap
 from septum.core.metrics.confidence import Interval
 from septum.core.metrics.ctc import FrameScores, SequenceScores
-from septum.core.metrics.isbi import Best, SliceCounts, StackScores, ThresholdScores
+from septum.core.metrics.isbi import Best, SliceCounts, StackScores
 from septum.core.metrics.matching import Scores as MatchingScores
 from septum.core.metrics.overlap import Scores as OverlapScores
 from septum.core.metrics.surface import Scores as SurfaceScores

@@ -13,7 +13,7 @@ from septum.config import Kind
 from septum.core.metrics.checks import Mask, check_probabilities, check_same_shape
 from septum.data.kind import MOST_CLASSES, decide_kind
 from septum.data.labels import grey_edges
-from septum.engine.pairing import Case, Cases, numbers
+from septum.engine.cases import Case, Cases, numbers
 from septum.errors import ConfigError, DatasetError, ImageError
 
 
@@ -226,10 +226,11 @@ def read(case: Case, reading: Reading) -> Arrays:
 def _classes(labels: np.ndarray, reading: Reading, by_index: bool = False) -> np.ndarray:
     """Class numbers as in the files -> 0..K-1; instances as they are."""
     if reading.two_classes:
-        return (labels != 0).astype(np.int32)
+        return np.asarray(labels != 0, np.int32)
     if reading.kind == "instances" or by_index:
         return labels
-    return np.asarray(np.searchsorted(reading.values, labels), np.int32)
+    index: np.ndarray = np.searchsorted(reading.values, labels).astype(np.int32)
+    return index
 
 
 def _per_class(chances: np.ndarray, reading: Reading, name: str) -> np.ndarray:

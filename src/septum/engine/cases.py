@@ -1,0 +1,191 @@
+"""One image to score: its prediction, truth and what belongs to them, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from septum.core.metrics.checks import check_labels
+from septum.data.findings import BadFile
+from septum.data.images import Frame, ImageFile, as_channels, from_stored, is_grey, open_stored
+from septum.data.labels import as_labels
+from septum.data.layout import is_roi
+from septum.data.rois import read_rois
+from septum.data.stored import PixelSize
+from septum.errors import DatasetError
+
+Reader = Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image to score; its arrays are read when they are asked for, so that few are in memory."""
+
+    name: str
+    truth_name: str  # what errors call it: a file, or "truth 3"
+    prediction_name: str
+    truth: Reader  # (Y, X) int32
+    prediction: Reader | None  # (C, Y, X) as stored: labels, or one map per channel
+    probabilities: Reader | None = None  # (K, Y, X), beside labels or alone
+    ignore: Reader | None = None  # (Y, X), non-zero: takes part in nothing
+    markers: Reader | None = None  # (Y, X), a mark on every cell (Cell Tracking Challenge, TRA)
+    image: Reader | None = None  # (C, Y, X)
+    pixel_size: PixelSize | None = None
+    frame: str = ""  # its number in a challenge video
+    video: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """All that is to be scored, and by which rule it was found."""
+
+    images: tuple[Case, ...]
+    rule: str
+    detections: tuple[Case, ...] = ()  # frames of a challenge with markers: their truth is the markers
+    challenge: bool = False
+
+
+def cases_from_arrays(
+    predictions: Sequence[np.ndarray],
+    truth: Sequence[np.ndarray],
+    *,
+    probabilities: Sequence[np.ndarray | None] | None = None,
+    ignore: Sequence[np.ndarray | None] | None = None,
+    images: Sequence[np.ndarray | None] | None = None,
+    pixel_size: PixelSize | None = None,
+) -> Cases:
+    """Pair arrays by their order; DatasetError if their numbers differ."""
+    n = len(truth)
+    given = {"predictions": predictions, "probabilities": probabilities, "ignore masks": ignore, "images": images}
+    for what, arrays in given.items():
+        if arrays is not None and len(arrays) != n:
+            raise DatasetError(f"got {len(arrays)} {what} for {n} truths; give one of each per image")
+    cases = []
+    for k in range(n):
+        beside = [None if arrays is None else arrays[k] for arrays in (probabilities, ignore, images)]
+        cases.append(
+            Case(
+                name=f"image {k}",
+                truth_name=f"truth {k}",
+                prediction_name=f"prediction {k}",
+                truth=partial(_array_labels, truth[k], f"truth {k}"),
+                prediction=partial(_channels, predictions[k]),
+                probabilities=None if beside[0] is None else partial(_channels, beside[0]),
+                ignore=None if beside[1] is None else partial(np.asarray, beside[1]),
+                image=None if beside[2] is None else partial(as_channels, beside[2]),
+                pixel_size=pixel_size,
+            )
+        )
+    return Cases(tuple(cases), f"{n} image{'s' * (n != 1)} in memory")
+
+
+def _array_labels(array: np.ndarray, name: str) -> np.ndarray:
+    return as_labels(check_labels(array, name), name)
+
+
+def _channels(array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)
+    return array[None] if array.ndim == 2 else array
+
+
+def cases_of_files(
+    name: str,
+    truth: Path,
+    labels: Path | None,
+    probabilities: Path | None = None,
+    ignore: Path | None = None,
+    image: Path | None = None,
+    markers: Path | None = None,
+) -> list[Case]:
+    """The cases of one truth and its prediction (labels or probabilities): one, or one per page of a stack.
+
+    Raises
+    ------
+    DatasetError
+        The files have different numbers of pages.
+    """
+    prediction = _open_labels(labels) if labels else None
+    beside = {
+        what: _open(path) if path else None
+        for what, path in (("map", probabilities), ("ignore", ignore), ("image", image), ("markers", markers))
+    }
+    leading = prediction or beside["map"]
+    assert leading is not None  # the caller found one of the two
+    shape = leading.frames[0].shape[1:]
+    truths, roi_masks, pixel_size = _truth_readers(truth, shape, len(leading.frames))
+    for other in filter(None, (prediction, *beside.values())):
+        if len(other.frames) != len(truths):
+            raise DatasetError(
+                f"{other.path} has {len(other.frames)} frames, but the truth {truth} has {len(truths)}; "
+                "pair stacks frame by frame"
+            )
+    return [
+        Case(
+            name=f"{name}_{k:03d}" if len(truths) > 1 else name,
+            truth_name=_frame_name(truth, k, len(truths)),
+            prediction_name=_frame_name(leading.path, k, len(truths)),
+            truth=truths[k],
+            prediction=_reader(prediction, k),
+            probabilities=_reader(beside["map"], k),
+            ignore=roi_masks[k] or _label_reader(beside["ignore"], k),
+            markers=_label_reader(beside["markers"], k),
+            image=_reader(beside["image"], k),
+            pixel_size=pixel_size or leading.pixel_size,
+        )
+        for k in range(len(truths))
+    ]
+
+
+def _truth_readers(
+    truth: Path, shape: tuple[int, ...], frames: int
+) -> tuple[list[Reader], list[Reader | None], PixelSize | None]:
+    """Readers of every frame of the truth, of the ignored areas of ROIs, and the pixel size."""
+    if is_roi(truth):
+        drawn = cache(partial(read_rois, truth, shape, frames))
+        masks = drawn()[1]
+        truths: list[Reader] = [partial(lambda k: drawn()[0][k], k) for k in range(frames)]
+        return truths, [None if mask is None else partial(np.asarray, mask) for mask in masks], None
+    file = _open_labels(truth)
+    return [partial(_numbers, frame, truth) for frame in file.frames], [None] * len(file.frames), file.pixel_size
+
+
+def _frame_name(path: Path, k: int, frames: int) -> str:
+    return f"{path}, frame {k}" if frames > 1 else str(path)
+
+
+def _open(path: Path) -> ImageFile:
+    """Open a file whose pixels may be numbers: of a colour table, the numbers of the colours."""
+    return from_stored(path, replace(open_stored(path), palette=None))
+
+
+def _open_labels(path: Path) -> ImageFile:
+    file = _open(path)
+    if file.format == "JPEG":
+        cure = "export the labels as TIFF or PNG; a mask that exists as JPEG only must be thresholded first"
+        raise BadFile("label-format", path, "is a JPEG, whose compression changes label numbers", cure)
+    return file
+
+
+def _reader(file: ImageFile | None, k: int) -> Reader | None:
+    return None if file is None else file.frames[k].read
+
+
+def _label_reader(file: ImageFile | None, k: int) -> Reader | None:
+    return None if file is None else partial(_numbers, file.frames[k], file.path)
+
+
+def _numbers(frame: Frame, path: Path) -> np.ndarray:
+    """(Y, X) label numbers of a frame."""
+    return numbers(frame.read(), path)
+
+
+def numbers(pixels: np.ndarray, name: str | Path) -> np.ndarray:
+    """(C, Y, X) pixels -> (Y, X) label numbers; ImageError for colours, fractions and negative numbers."""
+    if len(pixels) > 1 and not is_grey(pixels):
+        cure = "save one number per pixel as a grey-value TIFF (axes YX, or ZYX for a stack)"
+        raise BadFile("label-format", name, f"has {len(pixels)} channels, expected one (no colours)", cure)
+    return as_labels(pixels[0], name)
