@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import safetensors
+import safetensors.torch
 import tifffile
 import torch
 
@@ -239,7 +239,7 @@ BAD_TRAINING = {
     "--steps 0": ["--steps must be at least 1, got 0"],
     "--steps 3 --budget 1min": ["a budget and a number of steps both say how long to train; give one of them"],
     "--channel 4": ["0.tif has 1 channel, channel 4 is not there; choose one of 0..0"],
-    "--resume": ["run holds no run (no config.json); leave --resume out to begin one"],
+    "--resume": ["run holds no run (no config.json); give the --output of a training, or begin one without --resume"],
     "--resume --steps 5": ["--resume goes on with the settings in config.json; leave the other settings out"],
     "--from nowhere": ["there is no model at nowhere; give a run folder or a model.safetensors"],
     "--labels nowhere.tif": ["nowhere.tif does not exist; check the path"],
@@ -285,6 +285,30 @@ def test_a_run_with_damaged_settings_is_refused(data, tmp_path, content):
     outcome = run("train", data, "--output", tmp_path, "--resume")
     assert_refused(outcome, "config.json is damaged", "begin the run anew in another folder")
     assert files(tmp_path) == {"config.json": content.encode()}
+
+
+@pytest.mark.parametrize(
+    ("content", "fragments"),
+    [
+        (b"", ["is no safetensors file or is cut short"]),
+        (safetensors.torch.save({"a": torch.zeros(1)}), ["is no checkpoint of Septum; begin the run anew"]),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(data, trained, tmp_path, content, fragments):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.safetensors").write_bytes(content)
+    before = files(tmp_path)
+    outcome = run("train", data, "--output", tmp_path / "run", "--resume")
+    assert_refused(outcome, "checkpoint.safetensors", *fragments)
+    assert files(tmp_path) == before
+
+
+def test_a_log_cut_anywhere_is_completed_when_a_run_goes_on(data, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    log = (trained / "log.jsonl").read_bytes()
+    (tmp_path / "run" / "log.jsonl").write_bytes(log + b'{"step": \xff\xfe')
+    assert run("train", data, "--output", tmp_path / "run", "--resume").code == 0
+    assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
 
 
 def test_changed_data_are_refused_when_a_run_goes_on(trained, tmp_path):
@@ -491,6 +515,36 @@ def test_the_same_training_by_command_and_by_call(trained, tmp_path):
         one, other = (read_tensors(folder / file)[0] for folder in (trained, tmp_path / "run"))
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_final_training_is_on_everything_and_carries_the_scores_of_the_run(data, trained, tmp_path):
+    assert run("train", data, "--output", tmp_path / "run", *TINY, "--final").code == 0
+    before, final = septum.load(trained).card, septum.load(tmp_path / "run").card
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    assert final.held_out == f"scores are of the run before it: {before.held_out}"
+    assert (final.config, final.scores, final.data) == (before.config, before.scores, before.data)
+    one, other = (read_tensors(folder / "model.safetensors")[0] for folder in (trained, tmp_path / "run" / "final"))
+    assert not torch.equal(one["output.weight"], other["output.weight"])
+    for words in (TINY, ["--resume"]):  # later, and without doing the run again
+        shutil.copytree(trained, tmp_path / "later")
+        assert run("train", data, "--output", tmp_path / "later", *words, "--final").code == 0
+        assert (
+            files(tmp_path / "later" / "final")["model.safetensors"] == files(tmp_path)["run/final/model.safetensors"]
+        )
+        shutil.rmtree(tmp_path / "later")
+
+
+def test_a_final_training_after_half_a_run_or_with_other_settings_is_refused(data, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained, tmp_path / "run")
+    before = files(tmp_path / "run")
+    outcome = run("train", data, "--output", tmp_path / "run", *TINY, "--seed", 7, "--final")
+    assert_refused(outcome, "run was trained with other settings; go on with those by --resume --final")
+    assert files(tmp_path / "run") == before
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["train"]["steps"] = 4  # one more than were done
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    outcome = run("train", data, "--output", tmp_path / "run", *TINY[2:], "--steps", 4, "--final")
+    assert_refused(outcome, "run already holds a run; go on with it by --resume or choose another --output")
 
 
 def test_another_seed_is_another_network(data, trained, tmp_path):

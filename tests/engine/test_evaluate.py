@@ -195,6 +195,14 @@ def test_a_map_whose_inverse_is_far_better_is_warned_of_and_can_be_inverted():
         evaluate_arrays(*many(1), invert=True)
 
 
+def test_a_slice_without_interior_is_left_out_of_isbi_only():
+    mask, chance = membranes(0)
+    found = evaluate_arrays([chance, chance], [mask, mask * 0])
+    assert found.isbi.per_threshold == isbi.evaluate_stack([mask], [chance]).per_threshold
+    assert found.overlap == overlap.overlap(np.stack([mask > 0, mask < 0]), np.stack([chance, chance]) > 0.5)
+    assert "isbi leaves out image 1: no cell interior in the truth" in found.notes
+
+
 def test_a_warping_error_of_an_empty_map_is_warned_of():
     mask, chance = membranes(0)
     found = evaluate_arrays([np.minimum(chance, 0.55)], [mask])
@@ -500,6 +508,7 @@ def test_unannotated_cells_of_a_challenge_frame_are_not_invented(tmp_path):
     tifffile.imwrite(tmp_path / "01_GT/TRA/man_track000.tif", marks)
     partly = evaluate_files(tmp_path / "01_RES", tmp_path / "01_GT")
     assert partly.images[0].objects.errors == ()
+    assert any("only partly annotated" in note for note in partly.notes)
     assert partly.ctc.seg_over_these_frames == complete.ctc.seg_over_these_frames == 64 / 72
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from septum.core.metrics.checks import check_labels
 from septum.data.findings import BadFile
-from septum.data.images import Frame, ImageFile, as_channels, from_stored, is_grey, open_stored
+from septum.data.images import Frame, ImageFile, as_channels, from_stored, is_grey, open_image, open_stored
 from septum.data.labels import as_labels
 from septum.data.layout import is_roi
 from septum.data.rois import read_rois
@@ -108,16 +108,13 @@ def cases_of_files(
     DatasetError
         The files have different numbers of pages.
     """
-    prediction = _open_labels(labels) if labels else None
-    beside = {
-        what: _open(path) if path else None
-        for what, path in (("map", probabilities), ("ignore", ignore), ("image", image), ("markers", markers))
-    }
-    leading = prediction or beside["map"]
+    prediction, masks, marks = (_open_labels(path) if path else None for path in (labels, ignore, markers))
+    maps, picture = (open_image(path) if path else None for path in (probabilities, image))
+    leading = prediction or maps
     assert leading is not None  # the caller found one of the two
     shape = leading.frames[0].shape[1:]
     truths, roi_masks, pixel_size = _truth_readers(truth, shape, len(leading.frames))
-    for other in filter(None, (prediction, *beside.values())):
+    for other in filter(None, (prediction, maps, masks, marks, picture)):
         if len(other.frames) != len(truths):
             raise DatasetError(
                 f"{other.path} has {len(other.frames)} frames, but the truth {truth} has {len(truths)}; "
@@ -130,10 +127,10 @@ def cases_of_files(
             prediction_name=_frame_name(leading.path, k, len(truths)),
             truth=truths[k],
             prediction=_reader(prediction, k),
-            probabilities=_reader(beside["map"], k),
-            ignore=roi_masks[k] or _label_reader(beside["ignore"], k),
-            markers=_label_reader(beside["markers"], k),
-            image=_reader(beside["image"], k),
+            probabilities=_reader(maps, k),
+            ignore=roi_masks[k] or _label_reader(masks, k),
+            markers=_label_reader(marks, k),
+            image=_reader(picture, k),
             pixel_size=pixel_size or leading.pixel_size,
         )
         for k in range(len(truths))
@@ -157,13 +154,9 @@ def _frame_name(path: Path, k: int, frames: int) -> str:
     return f"{path}, frame {k}" if frames > 1 else str(path)
 
 
-def _open(path: Path) -> ImageFile:
-    """Open a file whose pixels may be numbers: of a colour table, the numbers of the colours."""
-    return from_stored(path, replace(open_stored(path), palette=None))
-
-
 def _open_labels(path: Path) -> ImageFile:
-    file = _open(path)
+    """Open a file of label numbers, or of a map; of a colour table, the numbers of the colours are taken."""
+    file = from_stored(path, replace(open_stored(path), palette=None))
     if file.format == "JPEG":
         cure = "export the labels as TIFF or PNG; a mask that exists as JPEG only must be thresholded first"
         raise BadFile("label-format", path, "is a JPEG, whose compression changes label numbers", cure)

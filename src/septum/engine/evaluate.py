@@ -216,6 +216,7 @@ def _score(case: Case, reading: Reading, measures: Sequence[str]) -> ImageRecord
         else None,
         isbi=_count_slice(case, arrays) if "isbi" in measures else (),
         video=case.video,
+        partly_annotated=arrays.unannotated is not None,
         arrays=partial(read, case, reading),
         image=case.image,
     )
@@ -239,8 +240,18 @@ def _detect(case: Case) -> ctc.FrameScores:
 
 
 def _left_out(images: Sequence[ImageRecord], measures: dict[str, str]) -> list[str]:
+    """Say what could not be compared."""
+    partly = [image.name for image in images if image.partly_annotated]
     without = [image.name for image in images if not image.isbi] if "isbi" in measures else []
-    return [f"isbi leaves out {', '.join(without)}: no cell interior in the truth"] if without else []
+    notes = []
+    if partly:
+        notes.append(
+            f"only partly annotated, since some marked cell is not outlined: {', '.join(partly)}; "
+            "their background is not compared, except for SEG and DET"
+        )
+    if without:
+        notes.append(f"isbi leaves out {', '.join(without)}: no cell interior in the truth")
+    return notes
 
 
 def _inverse(pixels: Scores, reading: Reading) -> list[str]:

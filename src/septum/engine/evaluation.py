@@ -62,6 +62,7 @@ class ImageRecord:
     ctc: FrameScores | None
     isbi: tuple[SliceCounts, ...]  # per threshold
     video: str
+    partly_annotated: bool  # pixels and objects are compared on the outlined cells only
     arrays: Callable[[], Arrays]
     image: Callable[[], np.ndarray] | None  # (C, Y, X)
 

@@ -59,6 +59,12 @@ class RunFolder:
         """Whether a run was begun here."""
         return self.config_file.exists()
 
+    def is_finished(self) -> bool:
+        """Whether the training came to its end, as planned or early."""
+        saved = self.load_checkpoint() if self.exists() else None
+        ended_early = any("ended_early" in record for record in self.records())
+        return saved is not None and (ended_early or saved[1]["step"] == self.config().train.steps)
+
     def create(self, config: RunConfig) -> None:
         """Begin a run: the settings are on disk before the first step."""
         try:
@@ -75,7 +81,9 @@ class RunFolder:
         try:
             return RunConfig(**json.loads(self.config_file.read_text()))
         except (FileNotFoundError, NotADirectoryError):
-            raise ModelError(f"{self.path} holds no run (no config.json); leave --resume out to begin one") from None
+            raise ModelError(
+                f"{self.path} holds no run (no config.json); give the --output of a training, or begin one without --resume"
+            ) from None
         except (OSError, ValueError, TypeError, ConfigError) as error:
             raise ModelError(f"{self.config_file} is damaged ({error}); begin the run anew in another folder") from None
 
@@ -92,7 +100,7 @@ class RunFolder:
     def records(self) -> list[dict[str, Any]]:
         """Read the log; a last line cut short by a kill is left out."""
         records = []
-        for line in self.log_file.read_text().splitlines() if self.log_file.exists() else []:
+        for line in self.log_file.read_text(errors="replace").splitlines() if self.log_file.exists() else []:
             try:
                 records.append(json.loads(line))
             except ValueError:

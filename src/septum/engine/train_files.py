@@ -62,8 +62,9 @@ def train_files(request: Request, device: torch.device) -> Generator[Record | Sa
     for text in _small_images(dataset, config):
         yield Said(text)
     held_out = hold_out(dataset)
-    done = request.final and run.exists() and not request.resume and run.model_file.exists()
-    if not done:
+    if request.final and not request.resume and run.is_finished():
+        _check_same(config, run)
+    else:
         model = yield from fit(
             dataset,
             config,
@@ -135,6 +136,17 @@ def _small_images(dataset: Dataset, config: TrainConfig) -> list[str]:
         f"{len(small)} of {len(dataset.samples)} images are smaller than a training patch of {config.patch} x "
         f"{config.patch} pixels, which they fill by mirroring; --set patch=N makes patches smaller"
     ]
+
+
+def _check_same(config: TrainConfig, run: RunFolder) -> None:
+    """Refuse a final training with other settings than those whose scores it will carry."""
+    before = run.config().train
+    asked = config if config.steps else config.with_changes({"steps": before.steps})
+    if asked != before:
+        raise ConfigError(
+            f"{run.path} was trained with other settings; go on with those by --resume --final, "
+            "or choose another --output"
+        )
 
 
 def _train_on_everything(
