@@ -82,7 +82,8 @@ class RunFolder:
             return RunConfig(**json.loads(self.config_file.read_text()))
         except (FileNotFoundError, NotADirectoryError):
             raise ModelError(
-                f"{self.path} holds no run (no config.json); give the --output of a training, or begin one without --resume"
+                f"{self.path} holds no run (no config.json); give the --output of a training, "
+                "or begin one without --resume"
             ) from None
         except (OSError, ValueError, TypeError, ConfigError) as error:
             raise ModelError(f"{self.config_file} is damaged ({error}); begin the run anew in another folder") from None

@@ -136,15 +136,19 @@ def _wholes(image: ImageRecord, arrays: Arrays, rgb: Rgb, kind: Kind, side: int)
 
 def _crop(rgb: Rgb, labels: np.ndarray, truth: np.ndarray, kind: Kind, box: Box, side: int) -> Rgb:
     """Labels and truth painted on the surroundings of a box, at most `side` pixels wide."""
-    window, step = _window(box, labels.shape, side)
+    window = _window(box, labels.shape)
+    small = shrink(rgb[window], side)
     # reduced before they are painted, so that outlines stay one pixel wide
-    small = _blocks(rgb[window], step).mean((1, 3)).astype(np.uint8)
-    picked = [_blocks(part[window], step)[:, step // 2, :, step // 2] for part in (labels, truth)]
+    rows, columns = (
+        ((np.arange(n) + 0.5) * whole / n).astype(int)
+        for n, whole in zip(small.shape[:2], rgb[window].shape[:2], strict=True)
+    )
+    picked = [part[window][np.ix_(rows, columns)] for part in (labels, truth)]
     return paint(small, picked[0], truth=picked[1], kind=kind)
 
 
-def _window(box: Box, shape: tuple[int, ...], side: int) -> tuple[tuple[slice, slice], int]:
-    """The square around a box, moved inside the image, and by how much to reduce it to `side`."""
+def _window(box: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The square around a box and what surrounds it, moved inside the image."""
     y0, y1, x0, x1 = box
     width = max(SMALL, max(y1 - y0, x1 - x0) + 2 * _SURROUNDINGS)
 
@@ -152,16 +156,7 @@ def _window(box: Box, shape: tuple[int, ...], side: int) -> tuple[tuple[slice, s
         start = max(0, min((low + high - width) // 2, size - width))
         return slice(start, min(size, start + width))
 
-    window = around(y0, y1, shape[0]), around(x0, x1, shape[1])
-    # an image that is only a few pixels high is not reduced away
-    step = min(-(-width // side), *(part.stop - part.start for part in window))
-    return window, step
-
-
-def _blocks(array: np.ndarray, step: int) -> np.ndarray:
-    """(Y, X, ...) -> (y, step, x, step, ...); what is left over at the end is cut off."""
-    rows, columns = array.shape[0] // step, array.shape[1] // step
-    return array[: rows * step, : columns * step].reshape(rows, step, columns, step, *array.shape[2:])
+    return around(y0, y1, shape[0]), around(x0, x1, shape[1])
 
 
 def _mismatches(name: str, arrays: Arrays, rgb: Rgb, threshold: float) -> tuple[Entry, ...]:
@@ -176,8 +171,8 @@ def _mismatches(name: str, arrays: Arrays, rgb: Rgb, threshold: float) -> tuple[
     for pixels, code, box in heapq.nlargest(MOST_REGIONS, found):
         kind = MISMATCHES[code - 1].replace("_", " ")
         picture = _crop(rgb, proposal, arrays.truth, "classes", box, LARGE)
-        window, step = _window(box, codes.shape, LARGE)
-        picture[_blocks(codes[window] == code, step).any((1, 3))] = CONFUSED
+        marked = codes[_window(box, codes.shape)] == code
+        picture[shrink(np.repeat(marked[..., None], 3, 2) * np.uint8(255), LARGE).any(2)] = CONFUSED
         entries.append(Entry(kind, pixels, Picture(picture, f"{name} · {pixels} px", kind)))
     return tuple(entries)
 
