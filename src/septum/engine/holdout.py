@@ -30,8 +30,9 @@ def hold_out(dataset: Dataset) -> HoldOut:
     """Choose what to validate on.
 
     Of two or more images, a fifth (at least one): contiguous frames, since neighbours in a stack or video are alike;
-    those with the most annotated pixels, the last of equals. Of a single image, the quarter at one of its ends whose share of foreground is nearest to the whole
-    image's; a guard of one median object diameter around it is neither trained on nor judged.
+    those with the most annotated pixels, the last of equals. Of a single image, the quarter at one of its ends whose
+    share of foreground is nearest to the whole image's; a guard of one median object diameter around it is neither
+    trained on nor judged.
     """
     samples = dataset.samples
     if len(samples) > 1:
