@@ -1,4 +1,4 @@
-"""How well and how fast does `septum demo` do, over three runs?
+"""How well and how fast does `septum demo` do, over two runs?
 
 python benchmarks/demo.py
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import record
 
-REPEATS = 3
+REPEATS = 2
 
 
 def main() -> None:
