@@ -272,7 +272,6 @@ def info(
 @app.command(epilog="Example:  septum demo --output septum-demo")
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("septum-demo"),
-    budget: Annotated[str, typer.Option(help="How long to train.")] = "4min",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -280,7 +279,7 @@ def demo(
     from septum.experiments.demo import run_demo
 
     with TrainingDisplay(quiet or as_json) as display:
-        steps = run_demo(output, parse_duration(budget))
+        steps = run_demo(output)
         while True:
             try:
                 display.show(next(steps))

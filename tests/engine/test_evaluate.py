@@ -191,6 +191,8 @@ def test_a_map_whose_inverse_is_far_better_is_warned_of_and_can_be_inverted():
     assert mended.scores["v_rand"].value == pytest.approx(upright.scores["v_rand"].value, abs=1e-3)
     inverse_mask = evaluate_arrays([(chance < 0.5).astype(np.uint8)], [mask])
     assert len(inverse_mask.warnings) == 1
+    mended = evaluate_arrays([(chance < 0.5).astype(np.uint8)], [mask], invert=True)
+    assert mended.overlap == overlap.overlap(mask > 0, chance >= 0.5)
     with pytest.raises(ConfigError, match="--invert is for maps and masks"):
         evaluate_arrays(*many(1), invert=True)
 
@@ -400,6 +402,14 @@ def test_a_mislabelled_object_is_nothing_else():
     objects = evaluate_arrays([prediction], [truth], kind="classes").images[0].objects
     assert [(e.kind, e.said) for e in objects.errors] == [("mislabelled", "class 1 as class 2")] * 2
     assert sorted(row.kind for row in objects.rows[:3]) == ["merged", "mislabelled", "mislabelled"]
+
+
+def test_errors_of_classes_are_worst_first_too():
+    truth = np.zeros((12, 40), int)
+    truth[2:4, 2:4], truth[2:8, 10:16], truth[2:6, 30:34] = 1, 1, 2
+    prediction = np.where(truth == 2, 1, 0)
+    errors = evaluate_arrays([prediction], [truth], kind="classes").images[0].objects.errors
+    assert [(error.kind, error.pixels) for error in errors] == [("missed", 36), ("mislabelled", 16), ("missed", 4)]
 
 
 def test_intervals_are_over_images_or_objects_or_none():

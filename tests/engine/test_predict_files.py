@@ -246,6 +246,14 @@ def test_a_second_run_skips_what_is_done_and_lists_it_again(tmp_path, monkeypatc
     assert files(tmp_path / "out") == files(tmp_path / "fresh")
 
 
+def test_one_image_after_the_other_gives_the_table_of_both(tmp_path):
+    first, second = write_tiff(tmp_path / "a.tif", picture(0)[0]), write_tiff(tmp_path / "b.tif", picture(1)[0])
+    predict([first, second], tmp_path / "together")
+    predict(first, tmp_path / "apart")
+    predict(second, tmp_path / "apart")
+    assert table(tmp_path / "apart") == table(tmp_path / "together")
+
+
 @pytest.mark.parametrize(
     "change", ["model", "tta", "rescale", "channel", "pixels", "a missing output", "a damaged journal"]
 )

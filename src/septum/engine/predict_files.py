@@ -122,7 +122,7 @@ def predict_files(
             plan_tiles(model.net, frame.shape[1:], max_memory)
     settings = {"tta": tta.model_dump() if tta else None, "rescale": rescale, "channel": channel}
     journal = _read_journal(output / JOURNAL)
-    rows: list[Row] = []
+    rows = _rows_of_others(output / TABLE, journal.keys() - {path.stem for path in paths})
     for path in paths:
         image = open_image(path, channel=channel)
         key = {"model": model_hash, "settings": settings, "input": fingerprint(path)}
@@ -242,6 +242,14 @@ def _rows_again(image: ImageFile, output: Path, model: Model) -> list[Row]:
     labels = read_labels(output / f"{image.path.stem}_labels.tif").frames
     frames = [_read(frame, model.card.channels) for frame in image.frames]
     return _rows(image.path, frames, labels, image.pixel_size, model)
+
+
+def _rows_of_others(table: Path, stems: set[str]) -> list[Row]:
+    """Return what an earlier run measured in the images of these stems, which this run does not touch."""
+    if not table.exists():
+        return []
+    with table.open(encoding="utf-8", newline="") as file:
+        return [dict(row) for row in csv.DictReader(file) if Path(row.get("image") or "").stem in stems]
 
 
 def _csv(rows: list[Row]) -> str:
