@@ -600,7 +600,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data, trained, tmp_path, monkeypatch
         if type(record).__name__ == "StepDone" and record.step == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    folder = tmp_path / "run"
+    folder, handler = tmp_path / "run", signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patched:
         patched.setattr(cli.TrainingDisplay, "show", interrupt)
         outcome = run("train", data, "--output", folder, *TINY)
@@ -611,7 +611,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data, trained, tmp_path, monkeypatch
     for name in ("model.safetensors", "checkpoint.safetensors"):
         one, other = (read_tensors(path / name)[0] for path in (trained, folder))
         assert all(torch.equal(one[key], other[key]) for key in one)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_ctrl_c_in_a_prediction_ends_with_130_and_no_traceback(trained, image, monkeypatch):

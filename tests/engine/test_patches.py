@@ -79,7 +79,7 @@ def test_class_balance_is_counted_over_the_training_set_without_what_is_held_out
 def test_patches_are_centred_on_annotated_pixels_only():
     image, labels = cells((60, 60), 8, 0, diameter=12)
     rim = (labels > 0) & (np.roll(labels, 1, axis=0) == 0)
-    y, x = next(position for position in np.argwhere(rim) if 5 < position.min() and position.max() < 54)
+    y, x = next(position for position in np.argwhere(rim) if position.min() > 5 and position.max() < 54)
     window = slice(y - 3, y + 3), slice(x, x + 4)
     ignore = np.ones((60, 60), bool)
     ignore[window] = False

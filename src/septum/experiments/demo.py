@@ -27,8 +27,8 @@ from septum.errors import DatasetError
 from septum.report.page import Picture, Pictures, Section, Text, training_sections, write_page
 from septum.report.run import LEGEND, score_headline
 
-
 STEPS = 1300  # fixed, so that the same kind of machine gives the same scores; three to four minutes on two cores
+RATE = 3e-3  # thrice the recipe's: found on this image, in three minutes it separates more nuclei
 LIMIT = 220.0  # seconds; a slow machine ends the training early, at a quarter more than this
 
 
@@ -68,7 +68,7 @@ def run_demo(output: Path) -> Generator[Record | Said, None, DemoResult]:
         shutil.rmtree(run.path)
     yield Said("512 x 512 fluorescent nuclei (from stardist, BSD-3): training on the left half, judging on the right")
     dataset = from_arrays([image[:, :, :half]], [labels[:, :half]])
-    config = recipe("fast", dataset, torch.device("cpu")).with_changes({"steps": STEPS})
+    config = recipe("fast", dataset, torch.device("cpu")).with_changes({"steps": STEPS, "learning_rate": RATE})
     model = yield from fit(dataset, config, run.path, held_out=nothing_held_out(), budget=LIMIT)
     unseen, truth = image[:, :, half:], labels[:, half:]
     prediction = drain(segment(model.net, config, ArraySource(unseen)))
