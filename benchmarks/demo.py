@@ -1,6 +1,6 @@
 """How well and how fast does `septum demo` do?
 
-    python benchmarks/demo.py
+python benchmarks/demo.py
 """
 
 from __future__ import annotations
