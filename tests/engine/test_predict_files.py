@@ -96,15 +96,17 @@ def image(tmp_path) -> Path:
 
 
 def test_files_folders_and_globs_are_listed_in_order_each_once(tmp_path):
+    folder = tmp_path / "some" / "where"
+    folder.mkdir(parents=True)
     names = ["b.png", "a.tif", "d.TIF", "notes.txt", ".part.c.tif"]
     for name in names:
-        (tmp_path / name).touch()
-    images = [tmp_path / name for name in ("a.tif", "b.png", "d.TIF")]
-    assert list_inputs([tmp_path]) == images
-    assert list_inputs([tmp_path / "*.tif"]) == images[:1]
-    assert list_inputs([str(tmp_path / "[ab].*")]) == images[:2]
-    assert list_inputs([tmp_path / "b.png", tmp_path, tmp_path / "?.tif"]) == [images[1], images[0], images[2]]
-    assert list_inputs([tmp_path.parent / "**" / "b.png"]) == images[1:2]
+        (folder / name).touch()
+    images = [folder / name for name in ("a.tif", "b.png", "d.TIF")]
+    assert list_inputs([folder]) == images
+    assert list_inputs([folder / "*.tif"]) == images[:1]
+    assert list_inputs([str(folder / "[ab].*")]) == images[:2]
+    assert list_inputs([folder / "b.png", folder, folder / "?.tif"]) == [images[1], images[0], images[2]]
+    assert list_inputs([tmp_path / "**" / "b.png"]) == images[1:2]
 
 
 def test_a_relative_glob_and_a_file_named_like_a_glob(tmp_path, monkeypatch):
