@@ -293,6 +293,7 @@ def test_a_run_with_damaged_settings_is_refused(data, tmp_path, content):
         (b"", ["is no safetensors file or is cut short"]),
         (safetensors.torch.save({"a": torch.zeros(1)}), ["is no checkpoint of Septum; begin the run anew"]),
     ],
+    ids=["empty", "of another program"],
 )
 def test_a_damaged_checkpoint_is_refused(data, trained, tmp_path, content, fragments):
     shutil.copytree(trained, tmp_path / "run")

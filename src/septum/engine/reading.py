@@ -83,6 +83,22 @@ class _Truths(Sequence[np.ndarray]):
         return map(_truth, self.cases)
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What all images hold; a name stands for the first file of its kind, "" for none."""
+
+    truth: frozenset[int]
+    labels: frozenset[int]  # of predictions that hold whole numbers
+    fractions: str  # a prediction that holds fractions or several maps
+    soft: str  # one of whole numbers with soft edges
+    alone: str  # probabilities without labels
+    beside: bool  # there are probabilities beside labels
+
+    @property
+    def has_probabilities(self) -> bool:
+        return bool(self.fractions or self.alone or self.beside)
+
+
 def survey(found: Cases, kind: Kind | None = None, *, invert: bool = False) -> Survey:
     """Look at all images once and decide how they are read.
 
@@ -92,16 +108,42 @@ def survey(found: Cases, kind: Kind | None = None, *, invert: bool = False) -> S
     Raises
     ------
     ImageError, DatasetError
-        The truth has nothing to find, an image cannot be read, shapes differ, or labels are not whole numbers.
+        The truth has nothing to find, an image cannot be read, or labels are not whole numbers.
     ConfigError
         `invert` where there are no two classes.
     """
+    seen = _look(found.images)
+    if not max(seen.truth, default=0) > 0:
+        raise ImageError(
+            "the truth has no object and no foreground in any image, so no score is defined; "
+            "give at least one image with something in it"
+        )
+    told = kind is not None
+    if kind is not None:
+        reason = f"{kind}, as told"
+    elif found.challenge:
+        kind, reason = "instances", "instances, since the Cell Tracking Challenge numbers cells"
+    else:
+        kind, reason = decide_kind(_Truths(found.images))
+    two_classes = kind == "classes" and len(seen.truth | {0}) == 2
+    if invert and not two_classes:
+        has = "numbers instances" if kind == "instances" else f"has {len(seen.truth)} classes"
+        raise ConfigError(f"--invert is for maps and masks of two classes, but the truth {has}; leave it out")
+    if kind == "instances":
+        decided = _instances(seen, masks_told=told and not found.challenge, challenge=found.challenge)
+    elif two_classes:
+        decided = _mask(seen, invert)
+    else:
+        decided = _several_classes(seen)
+    return Survey(decided.reading, (reason, *decided.notes), decided.warnings)
+
+
+def _look(cases: Sequence[Case]) -> _Seen:
     truth_values: set[int] = set()
     label_values: set[int] = set()
     fractions = soft = alone = ""
-    for case in found.images:
-        truth = _truth(case)
-        truth_values.update(np.unique(truth).tolist())
+    for case in cases:
+        truth_values.update(np.unique(_truth(case)).tolist())
         if case.prediction is None:
             alone = alone or case.prediction_name
             continue
@@ -113,88 +155,69 @@ def survey(found: Cases, kind: Kind | None = None, *, invert: bool = False) -> S
         label_values.update(np.unique(labels).tolist())
         if len(label_values) > 2 and grey_edges(labels):
             soft = soft or case.prediction_name
-    if not max(truth_values, default=0) > 0:
+    beside = any(case.probabilities is not None for case in cases)
+    return _Seen(frozenset(truth_values), frozenset(label_values), fractions, soft, alone, beside)
+
+
+def _instances(seen: _Seen, *, masks_told: bool, challenge: bool) -> Survey:
+    if seen.fractions or seen.alone:
         raise ImageError(
-            "the truth has no object and no foreground in any image, so no score is defined; "
-            "give at least one image with something in it"
+            f"{seen.fractions or seen.alone} holds fractions, but the truth numbers instances and labels are whole "
+            "numbers; give label images, such as the a_labels.tif of septum predict"
         )
-    notes: list[str] = []
-    warnings: list[str] = []
-    told = kind is not None
-    if kind is not None:
-        notes.append(f"{kind}, as told")
-    elif found.challenge:
-        kind, reason = "instances", "instances, since the Cell Tracking Challenge numbers cells"
-        notes.append(reason)
-    else:
-        kind, reason = decide_kind(_Truths(found.images))
-        notes.append(reason)
-    has_probabilities = bool(fractions or alone or any(case.probabilities for case in found.images))
-    if kind == "instances":
-        _refuse_maps(fractions, alone)
-        if invert:
-            raise ConfigError(
-                "--invert is for maps and masks of two classes, but the truth numbers instances; leave it out"
-            )
-        truth_pieces = told and not found.challenge and len(truth_values | {0}) <= 2
-        prediction_pieces = not found.challenge and len(label_values | {0}) <= 2
-        if truth_pieces:
-            notes.append("each 4-connected piece of the true masks is one object")
-        elif prediction_pieces and len(label_values) == 2:
-            warnings.append(
-                f"the predictions hold only {' and '.join(map(str, sorted(label_values)))}, although the truth numbers "
-                "instances: each 4-connected piece is taken as one object"
-            )
-        reading = Reading(
-            kind,
-            (0, 1),
-            has_probabilities=has_probabilities,
-            truth_pieces=truth_pieces,
-            prediction_pieces=prediction_pieces,
+    truth_pieces = masks_told and len(seen.truth | {0}) <= 2
+    prediction_pieces = not challenge and len(seen.labels | {0}) <= 2
+    notes, warnings = [], []
+    if truth_pieces:
+        notes.append("each 4-connected piece of the true masks is one object")
+    elif prediction_pieces and len(seen.labels) == 2:
+        warnings.append(
+            f"the predictions hold only {' and '.join(map(str, sorted(seen.labels)))}, although the truth numbers "
+            "instances: each 4-connected piece is taken as one object"
         )
-        return Survey(reading, tuple(notes), tuple(warnings))
-    if len(truth_values) > MOST_CLASSES:
-        raise DatasetError(
-            f"the truth holds {len(truth_values)} numbers, too many for classes (at most {MOST_CLASSES}); "
-            "these are instances: leave out --kind classes"
-        )
-    two = len(truth_values | {0}) == 2
-    maps = bool(fractions or (alone and not label_values) or (two and soft))
-    if maps and not fractions and soft:
-        notes.append(f"predictions such as {soft} have soft edges: read as maps of probabilities, 255 being 1")
-    by_index = False
-    if two:
-        values: tuple[int, ...] = (0, 1)
-        if not maps and len(label_values | {0}) > 2:
-            notes.append(f"the predictions hold {len(label_values)} numbers: whatever is not 0 is foreground")
-    else:
-        if invert:
-            raise ConfigError(
-                f"--invert is for maps and masks of two classes, but the truth has {len(truth_values)}; leave it out"
-            )
-        by_index = not label_values <= truth_values and label_values <= set(range(len(truth_values)))
-        values = tuple(sorted(truth_values if by_index or maps else truth_values | label_values))
-        if by_index:
-            listed = ", ".join(f"{k} is {value}" for k, value in enumerate(values))
-            notes.append(f"the predictions number classes in order, as septum predict does: {listed} in the truth")
-    if invert:
-        notes.append("predictions inverted, as told")
-    reading = Reading(kind, values, maps, has_probabilities or maps, by_index, invert=invert)
+    reading = Reading(
+        "instances",
+        (0, 1),
+        has_probabilities=seen.has_probabilities,
+        truth_pieces=truth_pieces,
+        prediction_pieces=prediction_pieces,
+    )
     return Survey(reading, tuple(notes), tuple(warnings))
 
 
-def _refuse_maps(fractions: str, alone: str) -> None:
-    if fractions or alone:
-        raise ImageError(
-            f"{fractions or alone} holds fractions, but the truth numbers instances and labels are whole numbers; "
-            "give label images, such as the a_labels.tif of septum predict"
+def _mask(seen: _Seen, invert: bool) -> Survey:
+    maps = bool(seen.fractions or seen.soft or (seen.alone and not seen.labels))
+    notes = []
+    if seen.soft and not seen.fractions:
+        notes.append(f"predictions such as {seen.soft} have soft edges: read as maps of probabilities, 255 being 1")
+    if not maps and len(seen.labels | {0}) > 2:
+        notes.append(f"the predictions hold {len(seen.labels)} numbers: whatever is not 0 is foreground")
+    if invert:
+        notes.append("predictions inverted, as told")
+    reading = Reading("classes", (0, 1), maps, has_probabilities=maps or seen.has_probabilities, invert=invert)
+    return Survey(reading, tuple(notes), ())
+
+
+def _several_classes(seen: _Seen) -> Survey:
+    if len(seen.truth) > MOST_CLASSES:
+        raise DatasetError(
+            f"the truth holds {len(seen.truth)} numbers, too many for classes (at most {MOST_CLASSES}); "
+            "these are instances: leave out --kind classes"
         )
+    maps = bool(seen.fractions or (seen.alone and not seen.labels))
+    by_index = not seen.labels <= seen.truth and seen.labels <= set(range(len(seen.truth)))
+    values = tuple(sorted(seen.truth if by_index or maps else seen.truth | seen.labels))
+    notes = []
+    if by_index:
+        listed = ", ".join(f"{k} is {value}" for k, value in enumerate(values))
+        notes.append(f"the predictions number classes in order, as septum predict does: {listed} in the truth")
+    return Survey(Reading("classes", values, maps, seen.has_probabilities, by_index), tuple(notes), ())
 
 
 def read(case: Case, reading: Reading) -> Arrays:
     """Read one image as was decided; ImageError for shapes that differ and probabilities that are none."""
     truth = case.truth()
-    ignore = _mask(case, truth)
+    ignore = _ignored(case, truth)
     stored = None if case.prediction is None else case.prediction()
     chances = _probabilities(case, stored if reading.maps else None)
     for name, channels in ((case.prediction_name, stored), (f"the probabilities of {case.name}", chances)):
@@ -269,11 +292,11 @@ def pieces(classes: np.ndarray, ignore: Mask | None) -> np.ndarray:
 def _truth(case: Case) -> np.ndarray:
     """The true labels, 0 where ignored."""
     truth = case.truth()
-    ignore = _mask(case, truth)
+    ignore = _ignored(case, truth)
     return truth if ignore is None else np.where(ignore, 0, truth)
 
 
-def _mask(case: Case, truth: np.ndarray) -> Mask | None:
+def _ignored(case: Case, truth: np.ndarray) -> Mask | None:
     if case.ignore is None:
         return None
     ignore: Mask = case.ignore() != 0
