@@ -41,7 +41,12 @@ class Settings(BaseModel):
             for step in path:
                 if step not in settings.model_fields:
                     raise ConfigError(_unknown(settings, step))
-                place, settings = place[step], settings.model_fields[step].annotation  # type: ignore[assignment]
+                inner = settings.model_fields[step].annotation
+                if not (isinstance(inner, type) and issubclass(inner, Settings)):
+                    raise ConfigError(
+                        f"{settings.__name__}.{step} is a single value, so there is no {name!r}; set {step!r}"
+                    )
+                place, settings = place[step], inner
             if last not in settings.model_fields:
                 raise ConfigError(_unknown(settings, last))
             place[last] = value
@@ -143,7 +148,7 @@ class TrainConfig(Settings):
     batch: Count = 1
     smallest_object: Annotated[int, Field(ge=0)] = 0  # pixels; smaller predicted instances are debris
     steps: Count | None = None  # None: from the budget, by a probe
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 def paper_2015(in_channels: int = 1, n_classes: int = 2) -> UNetConfig:

@@ -290,3 +290,13 @@ def test_a_training_can_begin_with_the_weights_of_a_model(tmp_path):
     _, again = run_to_the_end(fit(dataset, slow, tmp_path / "b", held_out=hold_out(dataset), start=model))
     for before, after in zip(model.net.parameters(), again.net.parameters(), strict=True):
         torch.testing.assert_close(before, after, atol=1e-9, rtol=0)
+
+
+def test_a_training_from_a_model_that_stops_before_its_first_step_goes_on_from_that_model(tmp_path):
+    dataset = small_dataset()
+    config, held_out = small_config(dataset, steps=3), hold_out(dataset)
+    _, model = run_to_the_end(fit(dataset, config, tmp_path / "first", held_out=held_out))
+    run_to_the_end(fit(dataset, config, tmp_path / "whole", held_out=held_out, start=model))
+    next(fit(dataset, config, tmp_path / "stopped", held_out=held_out, start=model))  # planned, then gone
+    run_to_the_end(fit(dataset, config, tmp_path / "stopped", held_out=held_out, resume=True))
+    assert same_weights(tmp_path / "whole", tmp_path / "stopped")

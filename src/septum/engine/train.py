@@ -177,6 +177,8 @@ def fit(
         run.create(settings)
         state = new_state(config, device, start)  # the probe's steps are thrown away
         config = settings.train
+        if start is not None:  # a resumed run shall not need the model that it began with
+            run.save_checkpoint(state.tensors(), state.numbers())
     elif saved := run.load_checkpoint():
         state.load(*saved)
     run.rewind_log(state.step)

@@ -23,7 +23,7 @@ from septum.engine.run import RunFolder
 from septum.engine.score import ValidationImage, validation_scores
 from septum.engine.train import Record, fit
 from septum.engine.train_files import Said
-from septum.errors import DatasetError
+from septum.errors import ConfigError, DatasetError
 from septum.report.page import Picture, Pictures, Section, Text, training_sections, write_page
 from septum.report.run import LEGEND, score_headline
 
@@ -64,10 +64,14 @@ def run_demo(output: Path) -> Generator[Record | Said, None, DemoResult]:
     image, labels = nuclei()
     half = image.shape[2] // 2
     run = RunFolder(output / "run")
-    if run.path.exists():
-        shutil.rmtree(run.path)
     yield Said("512 x 512 fluorescent nuclei (from stardist, BSD-3): training on the left half, judging on the right")
     dataset = from_arrays([image[:, :, :half]], [labels[:, :half]])
+    if run.exists():
+        if run.config().data != dataset.hashes:
+            raise ConfigError(
+                f"{run.path} holds another run, which is not the demo's to replace; choose another --output"
+            )
+        shutil.rmtree(run.path)
     config = recipe("fast", dataset, torch.device("cpu")).with_changes({"steps": STEPS, "learning_rate": RATE})
     model = yield from fit(dataset, config, run.path, held_out=nothing_held_out(), budget=LIMIT)
     unseen, truth = image[:, :, half:], labels[:, half:]
