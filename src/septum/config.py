@@ -37,7 +37,8 @@ class Settings(BaseModel):
         values = self.model_dump()
         for name, value in changes.items():
             *path, last = name.split(".")
-            place, settings = values, type(self)
+            place: dict[str, Any] = values
+            settings: type[Settings] = type(self)
             for step in path:
                 if step not in settings.model_fields:
                     raise ConfigError(_unknown(settings, step))
