@@ -375,7 +375,7 @@ def test_log_handling_leaves_the_logger_as_it_was(tmp_path):
     logger = logging.getLogger("tifffile")
     before = list(logger.handlers), logger.propagate
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8))
-    open_tiff(tmp_path / "a.tif")
+    open_tiff(tmp_path / "a.tif", 0)
     assert (list(logger.handlers), logger.propagate) == before
 
 

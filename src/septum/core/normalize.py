@@ -77,5 +77,9 @@ class NormalizedSource:
     def pixel_size(self) -> tuple[float, float] | None:
         return self.source.pixel_size
 
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        return self.source.chunk
+
     def read(self, region: Region) -> np.ndarray:
         return self.normalization(self.source.read(region))

@@ -30,6 +30,11 @@ class Source(Protocol):
         """Micrometre per pixel (y, x), if known."""
         ...
 
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """(Y, X) pixels that are stored together: regions that keep to this grid are read fastest."""
+        ...
+
     def read(self, region: Region) -> np.ndarray:
         """Return (C, y, x) pixels of a region inside the image."""
         ...
@@ -57,6 +62,10 @@ class ArraySource:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        return self.array.shape[1:]
 
     def read(self, region: Region) -> np.ndarray:
         return self.array[(slice(None), *region)]

@@ -22,7 +22,7 @@ Region = tuple[slice, ...]
 
 SUFFIXES = (".tif", ".tiff", ".btf", ".png", ".jpg", ".jpeg")  # what is looked for in folders
 SUPPORTED = "TIFF (also BigTIFF, OME-TIFF, ImageJ stacks), PNG or JPEG"
-OPENERS: dict[bytes, Callable[[Path], Stored]] = {  # by the first bytes, so that a wrong suffix does no harm
+OPENERS: dict[bytes, Callable[[Path, int], Stored]] = {  # by the first bytes, so that a wrong suffix does no harm
     b"II*\0": open_tiff,
     b"MM\0*": open_tiff,
     b"II+\0": open_tiff,
@@ -42,6 +42,7 @@ class Frame:
     shape: tuple[int, int, int]  # (C, Y, X)
     dtype: np.dtype
     pixel_size: PixelSize | None
+    chunk: tuple[int, int]  # (Y, X) pixels that are stored together
     load: Callable[[Region], np.ndarray]
 
     def read(self, region: Region = (slice(None), slice(None))) -> np.ndarray:
@@ -56,13 +57,15 @@ class ImageFile:
     path: Path
     axes: str  # as found in the file, such as "TZCYX"
     frames: tuple[Frame, ...]
+    grid: tuple[tuple[str, int], ...]  # the axes of the frames and their lengths, the last one running fastest
+    levels: tuple[tuple[int, int], ...]  # (Y, X) of every resolution level, the finest first
     pixel_size: PixelSize | None  # micrometre per pixel (y, x)
     dtype: np.dtype
     description: str  # all of this in one sentence
     format: str
 
 
-def open_image(path: str | Path, *, channel: int | None = None) -> ImageFile:
+def open_image(path: str | Path, *, channel: int | None = None, level: int = 0) -> ImageFile:
     """Open an image file; pixels are read when a frame is asked for them.
 
     Axes come from OME, ImageJ or tifffile metadata; without these, pages are frames and samples of a pixel (RGB) are
@@ -72,10 +75,12 @@ def open_image(path: str | Path, *, channel: int | None = None) -> ImageFile:
     Parameters
     ----------
     path : path
-        TIFF, BigTIFF, OME-TIFF, ImageJ stack, PNG or JPEG, told by its content. Tiled, striped and uncompressed TIFFs
-        are read by regions; the others are decoded once.
+        TIFF, BigTIFF, OME-TIFF, ImageJ stack, PNG or JPEG, told by its content. TIFFs are read by regions, and only
+        the strips or tiles that these touch are decoded; PNG and JPEG are decoded once, as a whole.
     channel : int, optional
         Use this channel only, counted from 0.
+    level : int
+        Resolution level of a pyramid: 0 is the finest. The pixel size follows.
 
     Returns
     -------
@@ -94,10 +99,10 @@ def open_image(path: str | Path, *, channel: int | None = None) -> ImageFile:
     'a.tif: axes ZYX (from ImageJ metadata), 30 slices of 512 x 512, 1 channel, uint8,
     0.004 x 0.004 micrometre per pixel (from ImageJ metadata)'
     """
-    return from_stored(Path(path), open_stored(Path(path)), channel)
+    return from_stored(Path(path), open_stored(Path(path), level), channel)
 
 
-def open_stored(path: Path) -> Stored:
+def open_stored(path: Path, level: int = 0) -> Stored:
     """Open a file of any supported format as it is stored: no palette applied, alpha not dropped."""
     try:
         with open(path, "rb") as file:
@@ -110,7 +115,7 @@ def open_stored(path: Path) -> Stored:
         raise BadFile("unreadable", path, "is empty (0 bytes)", "copy or export the file again")
     for magic, opener in OPENERS.items():
         if first.startswith(magic):
-            return opener(path)
+            return opener(path, level)
     raise BadFile("unreadable", path, f"is no {SUPPORTED}: it begins with {first!r}", "save the image as TIFF")
 
 
@@ -142,13 +147,15 @@ def from_stored(path: Path, stored: Stored, channel: int | None = None) -> Image
 
         name = path.name if count == 1 else f"{path.name}, frame {number}"
         shape = (channels if channel is None else 1, size["Y"], size["X"])
-        return Frame(name, shape, dtype, stored.pixel_size, load)
+        return Frame(name, shape, dtype, stored.pixel_size, stored.chunk, load)
 
     count = int(np.prod(grid, dtype=int))
     return ImageFile(
         path=path,
         axes=stored.axes,
         frames=tuple(map(frame, range(count))),
+        grid=tuple(zip(frame_axes, grid, strict=True)),
+        levels=stored.levels,
         pixel_size=stored.pixel_size,
         dtype=dtype,
         description=_describe(path, stored, dict(zip(frame_axes, grid, strict=True)), channels, channel, dtype),
@@ -192,6 +199,8 @@ def _describe(
         + (f", only {channel} used" if channel is not None else ""),
         str(dtype),
     ]
+    if len(stored.levels) > 1:
+        parts.append(f"resolution level {stored.level} of 0..{len(stored.levels) - 1}")
     if stored.pixel_size:
         y, x = stored.pixel_size
         parts.append(f"{y:.4g} x {x:.4g} micrometre per pixel (from {stored.pixel_size_from})")

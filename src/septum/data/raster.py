@@ -12,13 +12,14 @@ import numpy as np
 from PIL import JpegImagePlugin, PngImagePlugin
 
 from septum.data.findings import BadFile
-from septum.data.stored import Stored, plausible
+from septum.data.stored import Stored, check_level, plausible
 
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG colour type: grey, RGB, palette, grey + alpha, RGB + alpha
 
 
-def open_png(path: Path) -> Stored:
+def open_png(path: Path, level: int) -> Stored:
     """Open a PNG. Pillow would reduce 16-bit colours to 8 bit: it reads palettes only."""
+    check_level(path, level, 1)
     with open(path, "rb") as file:
         header = file.read(26)  # the IHDR chunk always comes first
     # The plugin itself, since Image.open refuses large images
@@ -44,13 +45,16 @@ def open_png(path: Path) -> Stored:
         load=_loader(path, _png_palette_indices if has_palette else _png_pixels),
         pixel_size=pixel_size,
         pixel_size_from=source,
+        chunk=(height, width),
+        levels=((height, width),),
         palette=colours if has_palette else None,
         alpha=alpha,
     )
 
 
-def open_jpeg(path: Path) -> Stored:
+def open_jpeg(path: Path, level: int) -> Stored:
     """Open a JPEG. Its resolution is for printing, so that its pixel size is unknown."""
+    check_level(path, level, 1)
     with _damage_reported(path), JpegImagePlugin.JpegImageFile(path) as image:
         (width, height), mode = image.size, image.mode
     if mode not in ("L", "RGB"):
@@ -64,6 +68,8 @@ def open_jpeg(path: Path) -> Stored:
         load=_loader(path, _jpeg_pixels),
         pixel_size=None,
         pixel_size_from="JPEG files do not tell it",
+        chunk=(height, width),
+        levels=((height, width),),
     )
 
 

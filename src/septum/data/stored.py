@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from septum.data.findings import BadFile
+
 Index = tuple[int | slice, ...]
 PixelSize = tuple[float, float]  # micrometre per pixel (y, x)
+MICROMETRE = {
+    "m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
+    "micrometre": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0, "in": 25400.0,
+    "meter": 1e6, "centimeter": 1e4, "millimeter": 1e3, "nanometer": 1e-3, "picometer": 1e-6,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """An array in a file. A new format is one function from a path to this."""
+    """An array in a file. A new format is one function from a path and a resolution level to this."""
 
     format: str
     axes: str  # a letter per axis: Y, X, C and S (samples, such as RGB) for channels, any other for frames
@@ -23,6 +31,9 @@ class Stored:
     load: Callable[[Index], np.ndarray]  # what indexing the whole array would give
     pixel_size: PixelSize | None
     pixel_size_from: str  # where it was found, or why it is unknown
+    chunk: tuple[int, int]  # (Y, X) pixels that are stored together
+    levels: tuple[tuple[int, int], ...]  # (Y, X) of every resolution level, the finest first
+    level: int = 0  # which of them this is
     palette: np.ndarray | None = None  # (values, 3 or 4): the stored values are numbers of these colours
     alpha: bool = False  # the last sample says how opaque the others are
     remarks: tuple[str, ...] = ()
@@ -44,3 +55,31 @@ def plausible(pixel_size: PixelSize, source: str) -> tuple[PixelSize | None, str
     if all(1e-4 <= size <= 10 for size in pixel_size):
         return pixel_size, source
     return None, f"its {source} of {25400 / pixel_size[1]:.4g} dots per inch is for printing"
+
+
+def check_level(path: Path, level: int, levels: int) -> None:
+    """Raise ImageError if a file has no such resolution level."""
+    if not 0 <= level < levels:
+        problem = f"has {levels} resolution level{'s' * (levels > 1)}, level {level} is not there"
+        cure = f"choose one of 0..{levels - 1}" if levels > 1 else "leave the level out"
+        raise BadFile("unreadable", path, problem, cure)
+
+
+def coarser(full: tuple[int, int], level: tuple[int, int]) -> tuple[float, float]:
+    """Return how many full-resolution pixels (y, x) a pixel of a level spans.
+
+    Sizes are rounded up or down when an image is made smaller, so a whole number that explains both is taken.
+
+    Examples
+    --------
+    >>> coarser((1001, 1000), (500, 333))
+    (2.0, 3.0)
+    >>> coarser((1000, 1000), (300, 400))
+    (3.3333333333333335, 2.5)
+    """
+
+    def one(large: int, small: int) -> float:
+        factor = max(1, round(large / small))
+        return float(factor) if small in (large // factor, -(-large // factor)) else large / small
+
+    return one(full[0], level[0]), one(full[1], level[1])

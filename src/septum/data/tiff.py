@@ -16,20 +16,17 @@ import numpy as np
 import tifffile
 
 from septum.data.findings import BadFile
-from septum.data.stored import Index, PixelSize, Stored, plausible
+from septum.data.stored import MICROMETRE, Index, PixelSize, Stored, check_level, coarser, plausible
 
 DAMAGED_CURE = "copy the file again, or open it in Fiji and save it anew"
 CACHE_BYTES = 64 * 2**20  # decoded strips or tiles kept per file, for neighbouring regions
-MICROMETRE = {
-    "m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
-    "micrometre": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0, "in": 25400.0,
-}  # fmt: skip
 RESOLUTION_UNIT = {2: ("inch", 25400.0), 3: ("centimetre", 1e4)}  # TIFF tag 296
+PageReader = Callable[[int, slice, slice], np.ndarray]  # page, rows, columns -> (y, x), (y, x, S) or (S, y, x)
 KIND = {"ome": "OME metadata", "imagej": "ImageJ metadata", "shaped": "tifffile metadata"}
 
 
 class Page(NamedTuple):
-    """Where the compressed strips or tiles of one page lie."""
+    """Where the strips or tiles of one page lie."""
 
     file: Path
     offsets: tuple[int, ...]
@@ -37,12 +34,12 @@ class Page(NamedTuple):
     jpegtables: bytes | None
 
 
-def open_tiff(path: Path) -> Stored:
-    """Open the first image series of a TIFF file, at full resolution."""
+def open_tiff(path: Path, level: int) -> Stored:
+    """Open the first image series of a TIFF file, at a resolution level."""
     with _complaints() as complaints:
         try:
             with tifffile.TiffFile(path) as tif:
-                stored = _stored(path, tif)
+                stored = _stored(path, tif, level)
         except BadFile:
             raise
         except Exception as error:  # tifffile raises many kinds of errors for broken files
@@ -52,11 +49,14 @@ def open_tiff(path: Path) -> Stored:
     return stored
 
 
-def _stored(path: Path, tif: tifffile.TiffFile) -> Stored:
+def _stored(path: Path, tif: tifffile.TiffFile, level: int) -> Stored:
     if not tif.series:
         raise _damaged(path, "it holds no image")
-    series = tif.series[0]
+    full = tif.series[0]
+    check_level(path, level, len(full.levels))
+    series = full.levels[level]
     page = series.keyframe
+    levels = tuple(_height_and_width(one) for one in full.levels)
     remarks = []
     if len(tif.series) > 1:
         others = ", ".join(" x ".join(map(str, other.shape)) for other in tif.series[1:])
@@ -70,7 +70,11 @@ def _stored(path: Path, tif: tifffile.TiffFile) -> Stored:
         remarks.append("its lookup table is for display: values as stored")
     elif photometric == 3:
         palette = (page.colormap.T >> 8).astype(np.uint8)
-    pixel_size, source = _pixel_size(tif, page)
+    pixel_size, source = _pixel_size(tif, full.keyframe)
+    if pixel_size:
+        down, across = coarser(levels[0], levels[level])
+        pixel_size = pixel_size[0] * down, pixel_size[1] * across
+    load, chunk = _loader(path, tif, series, level)
     extra = [int(sample) for sample in page.extrasamples]
     return Stored(
         format="TIFF",
@@ -78,24 +82,32 @@ def _stored(path: Path, tif: tifffile.TiffFile) -> Stored:
         axes_from=KIND.get(series.kind, "the TIFF pages"),
         shape=tuple(series.shape),
         dtype=np.dtype(series.dtype),
-        load=_loader(path, tif, series),
+        load=load,
         pixel_size=pixel_size,
         pixel_size_from=source,
+        chunk=chunk,
+        levels=levels,
+        level=level,
         palette=palette,
         alpha="S" in series.axes and bool(extra) and extra[-1] in (1, 2),
         remarks=tuple(remarks),
     )
 
 
-def _loader(path: Path, tif: tifffile.TiffFile, series: Any) -> Callable[[Index], np.ndarray]:
+def _loader(
+    path: Path, tif: tifffile.TiffFile, series: Any, level: int
+) -> tuple[Callable[[Index], np.ndarray], tuple[int, int]]:
+    """Return how parts of a series are read, and the (Y, X) pixels that lie together."""
     page = series.keyframe
+    height, width = _height_and_width(series)
     if 0 in series.shape:
-        return lambda index: np.zeros(series.shape, series.dtype)[index]
-    if series.dataoffset is not None and not series.is_multifile and getattr(series, "transform", None) is None:
+        return lambda index: np.zeros(series.shape, series.dtype)[index], (height, width)
+    dtype = series.dtype.newbyteorder(tif.byteorder)
+    plain = getattr(series, "transform", None) is None
+    if series.dataoffset is not None and not series.is_multifile and plain:
         if series.dataoffset + math.prod(series.shape) * series.dtype.itemsize > path.stat().st_size:
             raise _damaged(path, "it is shorter than its pixels")
-        dtype = series.dtype.newbyteorder(tif.byteorder)
-        return lambda index: np.memmap(path, dtype, "r", series.dataoffset, tuple(series.shape))[index]
+        return lambda index: np.memmap(path, dtype, "r", series.dataoffset, tuple(series.shape))[index], (1, width)
     pages = [_page(path, index, part) for index, part in enumerate(series)]
     n = len(page.axes)
     regular = (
@@ -103,22 +115,31 @@ def _loader(path: Path, tif: tifffile.TiffFile, series: Any) -> Callable[[Index]
         and series.axes.endswith(page.axes)
         and math.prod(series.shape[:-n]) == len(pages)
         and page.imagedepth == 1
-        and getattr(series, "transform", None) is None
+        and plain
     )
     if not regular:
-        whole = functools.cache(lambda: _whole(path))
-        return lambda index: whole()[index]
+        whole = functools.cache(lambda: _whole(path, level))
+        return lambda index: whole()[index], (height, width)
     grid = np.arange(len(pages)).reshape(series.shape[:-n])
-    decode = _decoder(pages, page)
+    if page.is_final and all(map(_in_one_piece, pages)):
+        read, chunk = _mapped(pages, page, dtype), (1, width)
+    else:
+        tile_height, tile_width = _segment_shape(page)
+        read, chunk = _decoded(pages, page), (min(tile_height, height), min(tile_width, width))
 
     def load(index: Index) -> np.ndarray:
         inside = dict(zip(page.axes, index[-n:], strict=True))
         chosen = grid[index[:-n]]
-        parts = [_read_page(decode, page, number, inside["Y"], inside["X"]) for number in chosen.ravel()]
+        parts = [read(number, inside["Y"], inside["X"]) for number in chosen.ravel()]
         block: np.ndarray = np.stack(parts).reshape(*chosen.shape, *parts[0].shape)
         return block[(..., *(inside[axis] if axis == "S" else slice(None) for axis in page.axes))]
 
-    return load
+    return load, chunk
+
+
+def _height_and_width(series: Any) -> tuple[int, int]:
+    size = dict(zip(series.axes, series.shape, strict=True))
+    return size.get("Y", 1), size.get("X", 1)
 
 
 def _page(path: Path, index: int, page: Any) -> Page:
@@ -129,6 +150,28 @@ def _page(path: Path, index: int, page: Any) -> Page:
     if any(offset + count > size for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)):
         raise _damaged(path, f"it ends within the pixels of page {index}")
     return Page(file, tuple(page.dataoffsets), tuple(page.databytecounts), page.jpegtables)
+
+
+def _in_one_piece(page: Page) -> bool:
+    ends = [offset + count for offset, count in zip(page.offsets, page.counts, strict=True)]
+    return all(page.counts) and ends[:-1] == list(page.offsets[1:])
+
+
+def _mapped(pages: list[Page], keyframe: Any, dtype: np.dtype) -> PageReader:
+    """Read parts of pages that lie uncompressed in one piece."""
+
+    def read(number: int, rows: slice, columns: slice) -> np.ndarray:
+        page = pages[number]
+        inside = {"Y": rows, "X": columns}
+        pixels = np.memmap(page.file, dtype, "r", page.offsets[0], keyframe.shape)
+        return pixels[tuple(inside.get(axis, slice(None)) for axis in keyframe.axes)]
+
+    return read
+
+
+def _decoded(pages: list[Page], keyframe: Any) -> PageReader:
+    """Read parts of pages strip by strip, or tile by tile."""
+    return functools.partial(_read_page, _decoder(pages, keyframe), keyframe)
 
 
 def _decoder(pages: list[Page], keyframe: Any) -> Callable[[int, int], tuple[np.ndarray | None, tuple, tuple]]:
@@ -180,10 +223,10 @@ def _read_page(decode: Callable, page: Any, number: int, rows: slice, columns: s
     return out[0] if page.axes == "YXS" else out[..., 0]
 
 
-def _whole(path: Path) -> np.ndarray:
+def _whole(path: Path, level: int) -> np.ndarray:
     """Decode a file of unusual layout at once."""
     with _complaints():
-        return np.asarray(tifffile.imread(path, series=0, level=0))
+        return np.asarray(tifffile.imread(path, series=0, level=level))
 
 
 def _pixel_size(tif: tifffile.TiffFile, page: Any) -> tuple[PixelSize | None, str]:
