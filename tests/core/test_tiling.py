@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from septum.config import UNetConfig, paper_2015
-from septum.core.tiling import ArraySink, ArraySource, plan_stride, read_mirrored, reflect, tiles
+from septum.core.tiling import ArraySink, ArraySource, blocks, plan_stride, read_mirrored, reflect, tiles
 from septum.core.unet import SCRATCH, UNet, input_size, margin, multiply_adds, peak_memory
 from septum.engine.predict import TilePlan, predict_logits
 from septum.errors import ConfigError
@@ -24,6 +24,21 @@ def test_every_pixel_is_written_exactly_once(shape, steps, depth):
             assert write.stop - write.start == crop.stop - crop.start
             assert read.stop - read.start == input_size(write.stop - write.start, depth)
             assert write.start - read.start == margin(depth)
+    np.testing.assert_array_equal(count, 1)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    chunk=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    pixels=st.integers(1, 500),
+)
+def test_blocks_cover_every_pixel_once_in_whole_chunks(shape, chunk, pixels):
+    count = np.zeros(shape, int)
+    for region in blocks(shape, chunk, pixels):
+        count[region] += 1
+        assert count[region].size <= max(pixels, min(chunk[1], shape[1]))
+        if min(chunk[0], shape[0]) * min(chunk[1], shape[1]) <= pixels:
+            assert all(part.start % step == 0 for part, step in zip(region, chunk, strict=True))
     np.testing.assert_array_equal(count, 1)
 
 

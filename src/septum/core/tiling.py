@@ -32,7 +32,7 @@ class Source(Protocol):
 
     @property
     def chunk(self) -> tuple[int, ...]:
-        """(Y, X) pixels that are stored together: regions that keep to this grid are read fastest."""
+        """(Y, X) pixels that are stored or decoded together: regions that keep to this grid are read fastest."""
         ...
 
     def read(self, region: Region) -> np.ndarray:
@@ -65,7 +65,7 @@ class ArraySource:
 
     @property
     def chunk(self) -> tuple[int, ...]:
-        return self.array.shape[1:]
+        return 1, self.array.shape[2]
 
     def read(self, region: Region) -> np.ndarray:
         return self.array[(slice(None), *region)]
@@ -131,6 +131,32 @@ def tiles(shape: Sequence[int], stride: Sequence[int], depth: int) -> Iterator[T
     for parts in itertools.product(*axes):
         reads, crops, writes = zip(*parts, strict=True)
         yield Tile(reads, crops, writes)
+
+
+def blocks(shape: Sequence[int], chunk: Sequence[int], pixels: int) -> Iterator[Region]:
+    """Cut an image into blocks of whole chunks, in raster order.
+
+    Parameters
+    ----------
+    shape : (Y, X)
+        Of the image, in pixels.
+    chunk : (Y, X)
+        As of a `Source`. One that has more than `pixels` is cut into bands.
+    pixels : int
+        That a block has at most.
+
+    Examples
+    --------
+    >>> list(blocks((4, 5), chunk=(2, 2), pixels=8))
+    [(slice(0, 2, None), slice(0, 4, None)), (slice(0, 2, None), slice(4, 5, None)),
+     (slice(2, 4, None), slice(0, 4, None)), (slice(2, 4, None), slice(4, 5, None))]
+    """
+    rows, columns = (min(part, size) for part, size in zip(chunk, shape, strict=True))
+    columns = min(shape[1], columns * max(1, pixels // (rows * columns)))
+    rows = rows * (pixels // (rows * columns)) or max(1, pixels // columns)
+    for top in range(0, shape[0], rows):
+        for left in range(0, shape[1], columns):
+            yield slice(top, min(top + rows, shape[0])), slice(left, min(left + columns, shape[1]))
 
 
 def reflect(indices: np.ndarray, size: int) -> np.ndarray:

@@ -42,7 +42,7 @@ class Frame:
     shape: tuple[int, int, int]  # (C, Y, X)
     dtype: np.dtype
     pixel_size: PixelSize | None
-    chunk: tuple[int, int]  # (Y, X) pixels that are stored together
+    chunk: tuple[int, int]  # (Y, X) pixels that are stored or decoded together
     load: Callable[[Region], np.ndarray]
 
     def read(self, region: Region = (slice(None), slice(None))) -> np.ndarray:

@@ -45,7 +45,7 @@ def open_png(path: Path, level: int) -> Stored:
         load=_loader(path, _png_palette_indices if has_palette else _png_pixels),
         pixel_size=pixel_size,
         pixel_size_from=source,
-        chunk=(height, width),
+        chunk=(1, width),
         levels=((height, width),),
         palette=colours if has_palette else None,
         alpha=alpha,
@@ -68,7 +68,7 @@ def open_jpeg(path: Path, level: int) -> Stored:
         load=_loader(path, _jpeg_pixels),
         pixel_size=None,
         pixel_size_from="JPEG files do not tell it",
-        chunk=(height, width),
+        chunk=(1, width),
         levels=((height, width),),
     )
 

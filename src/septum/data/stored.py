@@ -31,7 +31,7 @@ class Stored:
     load: Callable[[Index], np.ndarray]  # what indexing the whole array would give
     pixel_size: PixelSize | None
     pixel_size_from: str  # where it was found, or why it is unknown
-    chunk: tuple[int, int]  # (Y, X) pixels that are stored together
+    chunk: tuple[int, int]  # (Y, X) pixels that are stored or decoded together
     levels: tuple[tuple[int, int], ...]  # (Y, X) of every resolution level, the finest first
     level: int = 0  # which of them this is
     palette: np.ndarray | None = None  # (values, 3 or 4): the stored values are numbers of these colours

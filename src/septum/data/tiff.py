@@ -101,7 +101,7 @@ def _loader(
     page = series.keyframe
     height, width = _height_and_width(series)
     if 0 in series.shape:
-        return lambda index: np.zeros(series.shape, series.dtype)[index], (height, width)
+        return lambda index: np.zeros(series.shape, series.dtype)[index], (1, width)
     dtype = series.dtype.newbyteorder(tif.byteorder)
     plain = getattr(series, "transform", None) is None
     if series.dataoffset is not None and not series.is_multifile and plain:
@@ -119,7 +119,7 @@ def _loader(
     )
     if not regular:
         whole = functools.cache(lambda: _whole(path, level))
-        return lambda index: whole()[index], (height, width)
+        return lambda index: whole()[index], (1, width)
     grid = np.arange(len(pages)).reshape(series.shape[:-n])
     if page.is_final and all(map(_in_one_piece, pages)):
         read, chunk = _mapped(pages, page, dtype), (1, width)
