@@ -68,7 +68,7 @@ def train(
         One sentence about what is wrong with the settings or the data.
     """
     dataset = from_arrays(images, labels, ignore=ignore, pixel_size=pixel_size, kind=kind)
-    config = make_recipe(recipe, dataset, torch.device(device)).with_changes({**(settings or {}), "steps": steps})
+    config = make_recipe(recipe, dataset, torch.device(device), {**(settings or {}), "steps": steps})
     with tempfile.TemporaryDirectory() as temporary:
         run = fit(
             dataset, config, output or temporary + "/run", held_out=hold_out(dataset), budget=budget, device=device

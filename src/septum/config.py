@@ -91,6 +91,8 @@ class UNetConfig(Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5  # after the last two levels of the contracting path
     relu_after_up: bool = True  # the release has it, the paper is silent; keeps feature maps at unit variance
     wide_last_up: bool = False  # the release's last up-convolution keeps its channels; the paper's Fig. 1 halves them
+    # 'image': after every 3x3 convolution, each channel is normalised by its mean and deviation over the image
+    normalization: Literal["none", "image"] = "none"
     init: Literal["paper", "release"] = "paper"  # N of an up-convolution: its input channels, or output channels * 4
 
 
@@ -128,11 +130,22 @@ class TtaConfig(Settings):
     average: Literal["probabilities", "logits"] = "probabilities"
 
 
+class Decoding(Settings):
+    """How probabilities become instances; a training chooses the values on what is held out, and keeps them."""
+
+    seed: Fraction = 0.5  # an object begins where its probability is above this
+    foreground: Fraction = 0.5  # and grows where that of foreground is above this
+    reach: Annotated[int, Field(ge=0, le=10_000)] = 0  # pixels that an object may grow beyond its seed
+    smallest_object: Annotated[int, Field(ge=0)] = 0  # pixels; smaller ones are debris and dropped
+    largest_hole: Annotated[int, Field(ge=0)] = 0  # pixels; holes up to this are filled
+
+
 class TrainConfig(Settings):
     """Everything that decides the weights of a trained network, given the data."""
 
     recipe: Literal["paper", "fast"] = "fast"
-    target: Literal["border", "classes"] = "border"
+    kind: Kind = "instances"  # what the labels are
+    instances: Literal["border", "rim"] = "border"  # how instances are represented (septum.core.targets)
     unet: UNetConfig
     weight_map: WeightMapConfig = WeightMapConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -145,11 +158,24 @@ class TrainConfig(Settings):
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup: Fraction = 0.05  # share of the steps over which the learning rate rises from zero
     weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # exponential average of the weights; 0 is off
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the convolutions in training; weights are float32
     patch: Count = 260  # wanted output pixels per side; the network's next admissible size is used
     batch: Count = 1
-    smallest_object: Annotated[int, Field(ge=0)] = 0  # pixels; smaller predicted instances are debris
+    decoding: Decoding = Decoding()
     steps: Count | None = None  # None: from the budget, by a probe
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @property
+    def target(self) -> str:
+        """The representation of labels that the network learns, a file of septum.core.targets."""
+        return "classes" if self.kind == "classes" else self.instances
+
+
+def train_config_from_1(settings: dict[str, Any]) -> dict[str, Any]:
+    """Migrate saved settings of format 1: `target` became `kind` and `instances`, the size of debris a `decoding`."""
+    kept = {name: value for name, value in settings.items() if name not in ("target", "smallest_object")}
+    kind = "classes" if settings.get("target") == "classes" else "instances"
+    return {**kept, "kind": kind, "decoding": {"smallest_object": settings.get("smallest_object", 0)}}
 
 
 def paper_2015(in_channels: int = 1, n_classes: int = 2) -> UNetConfig:

@@ -5,9 +5,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from septum.config import UNetConfig, paper_2015
-from septum.core.tiling import ArraySink, ArraySource, blocks, plan_stride, read_mirrored, reflect, tiles
-from septum.core.unet import SCRATCH, UNet, input_size, margin, multiply_adds, peak_memory
-from septum.engine.predict import TilePlan, predict_logits
+from septum.core.tiling import (
+    MEASURED,
+    ArraySink,
+    ArraySource,
+    blocks,
+    measured_tiles,
+    plan_stride,
+    read_mirrored,
+    reflect,
+    tiles,
+)
+from septum.core.unet import SCRATCH, UNet, input_size, is_admissible, margin, multiply_adds, peak_memory
+from septum.engine.predict import TilePlan, fit_to_image, predict_logits
 from septum.errors import ConfigError
 
 
@@ -165,3 +175,35 @@ def test_the_planned_tiles_keep_the_budget_and_no_other_balanced_tiling_is_cheap
 def test_too_small_a_budget_says_what_is_needed():
     with pytest.raises(ConfigError, match=r"memory budget of 1 MB is too small .* takes \d+ MB"):
         plan_stride((512, 512), paper_2015(), 10**6)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 1500), st.integers(1, 1500)),
+    depth=st.integers(1, 4),
+)
+def test_measured_tiles_lie_on_the_grid_are_alike_and_see_small_images_whole(shape, depth):
+    regions = measured_tiles(shape, depth)
+    assert len({tuple(part.stop - part.start for part in region) for region in regions}) == 1
+    assert len(regions) == (1 + (shape[0] > MEASURED)) * (1 + (shape[1] > MEASURED))
+    seen = [np.zeros(size, bool) for size in shape]
+    for region in regions:
+        for part, axis in zip(region, seen, strict=True):
+            first, size = part.start + margin(depth), part.stop - part.start - 2 * margin(depth)
+            assert first % 2**depth == 0
+            assert is_admissible(part.stop - part.start, depth)
+            axis[max(0, first) : first + size] = True
+    for axis in seen:
+        assert axis.all() or len(axis) > 2 * MEASURED - 2**depth
+
+
+@pytest.mark.parametrize("shape", [(300, 700), (90, 33)])
+def test_tiles_of_a_normalised_network_meet(shape):
+    net = UNet(UNetConfig(base_channels=4, depth=3, normalization="image")).double().eval()
+    image = ArraySource(np.random.default_rng(0).normal(size=(1, *shape)))
+    plain = fit_to_image(net, image)
+    results = []
+    for stride in ((304, 704), (64, 104)):
+        sink = ArraySink((2, *shape), np.float64)
+        list(predict_logits(plain, image, sink, TilePlan(list(tiles(shape, stride, 3)))))
+        results.append(sink.array)
+    assert np.abs(results[0] - results[1]).max() <= 1e-12 * np.abs(results[0]).max()

@@ -8,6 +8,7 @@ from septum.config import UNetConfig, paper_2015, release_2015
 from septum.core.unet import (
     UNet,
     centre_crop,
+    freeze,
     input_size,
     is_admissible,
     layers,
@@ -198,3 +199,24 @@ def test_peak_memory_counts_the_tensors_that_are_alive():
     bottom = max(16**2 + 8**2 + 2 * 6**2, 16**2 + 2 * 6**2 + 2 * 4**2)
     joined = max(16**2 + 2 * 4**2 + 8**2, 16**2 + 8**2 + 2 * 8**2)
     assert peak_memory(config, (20, 20)) == 4 * max(first, bottom, joined, 2 * 8**2 + 6**2)
+
+
+@pytest.mark.parametrize("tiles", [1, 3])
+def test_a_frozen_network_is_the_normalised_one_on_the_tiles_it_was_measured_on(tiles):
+    net = UNet(UNetConfig(base_channels=4, depth=3, normalization="image"), seed=3).double()
+    for parameter in net.parameters():
+        if parameter.ndim == 1:  # biases, and factors and offsets of the normalisation
+            torch.nn.init.normal_(parameter, 0.5, 0.3, generator=torch.Generator().manual_seed(parameter.numel()))
+    images = torch.randn(tiles, 1, 100, 108, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    frozen = freeze(net, images)
+    assert frozen.config.normalization == "none"
+    with torch.inference_mode():
+        torch.testing.assert_close(frozen(images), net.eval()(images), rtol=1e-9, atol=1e-9)
+
+
+def test_in_training_every_sample_is_normalised_by_itself():
+    net = UNet(UNetConfig(base_channels=4, depth=2, dropout=0.0, normalization="image")).double().train()
+    images = torch.randn(3, 1, 52, 52, dtype=torch.float64) * torch.tensor([1.0, 5.0, 9.0])[:, None, None, None]
+    together = net(images)
+    for index in range(3):
+        torch.testing.assert_close(together[index : index + 1], net(images[index : index + 1]))

@@ -8,8 +8,8 @@ import safetensors.torch
 import torch
 
 from septum.config import TrainConfig, UNetConfig
+from septum.core.decode import decode
 from septum.core.normalize import measure
-from septum.core.targets import TARGETS
 from septum.core.unet import UNet, input_size, margin
 from septum.engine import model as module
 from septum.engine.model import FORMAT, Model, ModelCard, find_model, fingerprint, load, parameters
@@ -73,7 +73,7 @@ def test_a_prediction_is_one_pass_over_the_whole_mirrored_image(shape):
     expected = torch.softmax(logits, dim=0).numpy()
     result = model.predict(image, max_memory=2 * 10**6)
     np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
-    np.testing.assert_array_equal(result.labels, TARGETS["border"].decode(expected))
+    np.testing.assert_array_equal(result.labels, decode("border", expected))
 
 
 @pytest.mark.parametrize(
@@ -228,3 +228,20 @@ def test_saving_where_nothing_can_be_written_is_refused(file):
 def test_reading_tensors_of_a_folder_is_refused(tmp_path):
     with pytest.raises(ModelError, match="cannot be read"):
         read_tensors(tmp_path)
+
+
+def test_a_card_of_format_1_is_read(tmp_path):
+    card = json.loads(small_model().card.model_dump_json())
+    config = {name: value for name, value in card["config"].items() if name not in ("kind", "instances", "decoding")}
+    old = {**card, "format": 1, "config": {**config, "target": "border", "smallest_object": 7}}
+    path = tmp_path / "old.safetensors"
+    small_model().save(path)
+    tensors, _ = read_tensors(path)
+    write_tensors(path, tensors, {"septum": json.dumps(old)})
+    read = load(path).card
+    assert (read.format, read.kind, read.config.target, read.config.decoding.smallest_object) == (
+        2,
+        "instances",
+        "border",
+        7,
+    )

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from septum.config import TrainConfig, TtaConfig, UNetConfig
+from septum.core.decode import decode
 from septum.core.normalize import measure
-from septum.core.targets import TARGETS
 from septum.core.tiling import ArraySource
 from septum.core.tta import versions
 from septum.core.unet import UNet, input_size, peak_memory
@@ -47,7 +47,7 @@ def test_averaging_is_the_mean_over_the_versions_done_by_hand():
         )
         result = drain(segment(NET, CONFIG, ArraySource(IMAGE), tta=config))
         np.testing.assert_allclose(result.probabilities, expected, atol=1e-5)
-        np.testing.assert_array_equal(result.labels, TARGETS["border"].decode(result.probabilities))
+        np.testing.assert_array_equal(result.labels, decode("border", result.probabilities))
 
 
 def test_averaging_logits_is_a_setting():

@@ -16,9 +16,9 @@ from skimage.transform import resize
 
 import septum
 from septum.config import TrainConfig, TtaConfig, UNetConfig
+from septum.core.decode import decode
 from septum.core.normalize import measure
 from septum.core.overlay import overlay
-from septum.core.targets import TARGETS
 from septum.core.tiling import ArraySource
 from septum.core.unet import UNet
 from septum.data.images import open_image, write_png
@@ -420,7 +420,7 @@ def test_rescaled_results_lie_on_the_original_grid(image, tmp_path):
     probabilities = drain(predict_probabilities(model.net, ArraySource(half.astype(np.float32))))
     back = resize(probabilities, (2, *SHAPE), order=1, anti_aliasing=True).astype(np.float32)
     labels = read_labels(tmp_path / "out" / "a_labels.tif")
-    np.testing.assert_array_equal(labels.frames[0], TARGETS["border"].decode(back))
+    np.testing.assert_array_equal(labels.frames[0], decode("border", back))
     assert labels.pixel_size == pytest.approx(PIXEL_SIZE)
     assert len(table(tmp_path / "out")) == labels.frames[0].max() > 0
 

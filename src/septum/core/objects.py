@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 from skimage import measure
 
 Row = dict[str, float | int | str]
@@ -36,6 +37,18 @@ def smallest_inner_object(labels: np.ndarray) -> int | None:
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     areas[np.unique(edge)] = 0
     return int(areas[areas > 0].min()) if areas.any() else None
+
+
+def smallest_hole(labels: np.ndarray) -> int | None:
+    """Return the pixels of the smallest 4-connected piece of background that does not reach the edge; None without any.
+
+    Examples
+    --------
+    >>> smallest_hole(np.pad(np.array([[0]]), 1, constant_values=5)), smallest_hole(np.array([[0, 5]]))
+    (1, None)
+    """
+    holes, _ = ndimage.label(labels == 0)
+    return smallest_inner_object(holes)
 
 
 def measure_objects(

@@ -159,6 +159,34 @@ def blocks(shape: Sequence[int], chunk: Sequence[int], pixels: int) -> Iterator[
             yield slice(top, min(top + rows, shape[0])), slice(left, min(left + columns, shape[1]))
 
 
+MEASURED = 260  # output pixels per side of a tile on which the layers' statistics are measured
+
+
+def measured_tiles(shape: Sequence[int], depth: int) -> list[Region]:
+    """Return the tiles of an image on which the layers' statistics are measured: at most two per axis, all of one size.
+
+    An axis of up to 260 pixels is one tile; a longer one has two of 260 output pixels, in the middle of its halves, on
+    the grid of the poolings. So an image of up to 504 x 504 is seen whole, a larger one in four places.
+
+    Examples
+    --------
+    >>> [region[0] for region in measured_tiles((200, 1000), depth=4)]
+    [slice(-92, 304, None), slice(-92, 304, None)]
+    >>> [region[1] for region in measured_tiles((200, 1000), depth=4)]
+    [slice(36, 480, None), slice(532, 976, None)]
+    """
+    step, lost = 2**depth, margin(depth)
+    axes = []
+    for size in shape:
+        starts = [0]
+        if size > MEASURED:
+            middles = (max(MEASURED / 2, size / 4), min(size - MEASURED / 2, 3 * size / 4))
+            starts = [math.ceil((middle - MEASURED / 2) / step) * step for middle in middles]
+        side = input_size(min(size, MEASURED), depth)
+        axes.append([slice(start - lost, start - lost + side) for start in starts])
+    return list(itertools.product(*axes))
+
+
 def reflect(indices: np.ndarray, size: int) -> np.ndarray:
     """Map any integer coordinates into 0..size-1 by mirroring at the borders, without repeating the edge pixel.
 

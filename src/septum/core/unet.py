@@ -1,4 +1,4 @@
-"""The network: contracting path, expansive path, admissible sizes."""
+"""The network: contracting path, expansive path, normalisation by image, admissible sizes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ SCRATCH = 1.8  # growth of the process over peak_memory(), measured 1.2 to 1.77 
 
 
 class UNet(nn.Module):
-    """The U-Net of Ronneberger et al. 2015: valid convolutions, cropped skips, no normalisation layers.
+    """The U-Net of Ronneberger et al. 2015: valid convolutions, cropped skips; normalisation layers as an option.
 
     Maps ``(N, in_channels, Y, X)`` to logits ``(N, n_classes, Y - 2 * margin, X - 2 * margin)``, for admissible
     Y and X. The output pixel (y, x) belongs to the input pixel (y + margin, x + margin).
@@ -97,14 +97,15 @@ class UNet(nn.Module):
         if config.wide_last_up:
             ups = [widths[1], *ups[1:]]
         self.contracting = nn.ModuleList(
-            _double_convolution(before, width)
+            _double_convolution(before, width, config.normalization)
             for before, width in zip([config.in_channels, *widths], widths, strict=False)
         )
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(widths[level + 1], ups[level], kernel_size=2, stride=2) for level in range(config.depth)
         )
         self.expansive = nn.ModuleList(
-            _double_convolution(ups[level] + widths[level], widths[level]) for level in range(config.depth)
+            _double_convolution(ups[level] + widths[level], widths[level], config.normalization)
+            for level in range(config.depth)
         )
         self.output = nn.Conv2d(widths[0], config.n_classes, kernel_size=1)
         initialize(self, seed)
@@ -134,13 +135,78 @@ class UNet(nn.Module):
         return logits
 
 
-def _double_convolution(before: int, width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, width, kernel_size=3),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(width, width, kernel_size=3),
-        nn.ReLU(inplace=True),
-    )
+def _double_convolution(before: int, width: int, normalization: str) -> nn.Sequential:
+    modules: list[nn.Module] = []
+    for channels in (before, width):
+        modules.append(nn.Conv2d(channels, width, kernel_size=3))
+        if normalization == "image":
+            modules.append(ImageNorm(width))
+        modules.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*modules)
+
+
+class ImageNorm(nn.Module):
+    """Normalise each channel by its mean and standard deviation over an image, then scale and shift it.
+
+    In training every sample (a patch) stands for its image. Otherwise the samples of a batch are tiles of one image:
+    the statistics are those of all of them, and are kept in `statistics` (mean, variance) for `freeze`.
+    """
+
+    EPSILON = 1e-5
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.statistics: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        def normalize(part: Tensor) -> Tensor:
+            return nn.functional.batch_norm(part, None, None, self.weight, self.bias, True, eps=self.EPSILON)
+
+        if self.training:
+            return normalize(x) if len(x) == 1 else torch.cat([normalize(part) for part in torch.split(x, 1)])
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        self.statistics = mean, variance
+        return normalize(x)
+
+
+def freeze(net: UNet, tiles: Tensor) -> UNet:
+    """Measure the layers' statistics on tiles of one image, and return the network that has them built in.
+
+    The result has no normalisation layers: with its statistics fixed, each is a factor and an offset per channel, which
+    go into the weights before it. So tiles of the image meet as exactly as they do without normalisation.
+
+    Parameters
+    ----------
+    net : UNet
+        With ``normalization="image"``.
+    tiles : (T, C, Y, X) tensor
+        Tiles of one image, of an admissible size, on the network's device.
+
+    Returns
+    -------
+    UNet
+        In evaluation mode. Over these tiles it gives the same logits as `net`, to rounding.
+    """
+    net.eval()
+    with torch.inference_mode():
+        net(tiles)
+    frozen = UNet(net.config.with_changes({"normalization": "none"})).to(tiles.device, tiles.dtype)
+    state = {name: value for name, value in net.state_dict().items() if name.split(".")[0] in ("up", "output")}
+    with torch.no_grad():
+        for path in ("contracting", "expansive"):
+            for level, block in enumerate(getattr(net, path)):
+                for k in range(2):
+                    convolution, norm = block[3 * k], block[3 * k + 1]
+                    mean, variance = (value.double() for value in norm.statistics)
+                    factor = norm.weight.double() / (variance + ImageNorm.EPSILON).sqrt()
+                    weight = convolution.weight.double() * factor[:, None, None, None]
+                    bias = (convolution.bias.double() - mean) * factor + norm.bias.double()
+                    state[f"{path}.{level}.{2 * k}.weight"] = weight.to(tiles.dtype)
+                    state[f"{path}.{level}.{2 * k}.bias"] = bias.to(tiles.dtype)
+    frozen.load_state_dict(state)
+    return frozen.eval()
 
 
 def centre_crop(x: Tensor, shape: Sequence[int]) -> Tensor:

@@ -141,7 +141,8 @@ def weight_map(
 ) -> npt.NDArray[np.float32]:
     """Loss weight of every pixel of one training image: Eq. 2 of Ronneberger et al. 2015, or the Freiburg plugin's.
 
-    The separation term is added where the encoded class is 0: background, and the border cut out of touching instances.
+    The separation term is added everywhere but in the last of the encoded classes: for foreground with a border that is
+    the background and the border cut out of touching instances, for cores all that is not core.
     With ``balance="freiburg"`` (Falk et al. 2019) the first term is 1 in the instances and falls off around them to
     v = background_weight: ``v + (1 - v) * exp(-d1**2 / (2 * background_sigma**2))``.
 
@@ -175,7 +176,7 @@ def weight_map(
     else:
         weights = np.ones(classes.shape, dtype=np.float32)
     if labels is not None:
-        weights += separation_weight(labels, w0=config.w0, sigma=config.sigma, where=classes == 0)
+        weights += separation_weight(labels, w0=config.w0, sigma=config.sigma, where=classes < len(balance) - 1)
     if ignore is not None:
         weights[ignore] = 0
     return weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from septum.config import Kind, Settings, TrainConfig, TtaConfig
+from septum.config import Kind, Settings, TrainConfig, TtaConfig, train_config_from_1
 from septum.core.tiling import ArraySource
 from septum.core.unet import UNet
 from septum.engine.predict import DEFAULT_MEMORY, Prediction, drain, segment
 from septum.engine.tensors import read_tensors, write_tensors
 from septum.errors import ConfigError, ModelError
 
-FORMAT = 1  # of the card; MIGRATIONS[n] turns a card of format n into one of n + 1
-MIGRATIONS: dict[int, Any] = {}
+FORMAT = 2  # of the card; MIGRATIONS[n] turns a card of format n into one of n + 1
+
+
+def _to_2(card: dict[str, Any]) -> dict[str, Any]:
+    return {**card, "config": train_config_from_1(card["config"]), "format": 2}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2}
 
 
 class ModelCard(Settings):
@@ -39,7 +46,7 @@ class ModelCard(Settings):
     @property
     def kind(self) -> Kind:
         """What the numbers of a predicted label image mean."""
-        return "classes" if self.config.target == "classes" else "instances"
+        return self.config.kind
 
 
 @dataclass

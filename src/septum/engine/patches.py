@@ -59,7 +59,7 @@ def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: to
     balance = class_weights(counts)
     images = []
     for (sample, labels), encoded, ignore in zip(used, classes, unknown, strict=True):
-        instances = labels if config.target == "border" else None
+        instances = labels if config.kind == "instances" else None
         weights = weight_map(instances, encoded, config.weight_map, balance, ignore)
         pixels = measure(sample.image, config.normalize)(sample.image)
         images.append(

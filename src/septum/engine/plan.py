@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from septum.config import AugmentConfig, TrainConfig, UNetConfig, WeightMapConfig
-from septum.core.objects import smallest_inner_object
+from septum.config import AugmentConfig, Decoding, TrainConfig, UNetConfig, WeightMapConfig
+from septum.core.objects import smallest_hole, smallest_inner_object
+from septum.core.targets import TARGETS
 from septum.data.dataset import Dataset
 
 VALIDATIONS = 20  # per run, fewer if they took more than a tenth of the budget
@@ -29,19 +31,22 @@ class Schedule:
     step_seconds: float | None
 
 
-def recipe(name: str, dataset: Dataset, device: torch.device) -> TrainConfig:
-    """Return the settings of a recipe for a data set.
+def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Return the settings of a recipe for a data set, with the user's changes.
 
     ``paper``: the paper's network and training to the letter; learning rate and schedule are ours, since the paper
     does not state them (docs/baseline.md). ``fast``: the same network family, narrower on a CPU, trained with Adam.
     """
-    target: Literal["border", "classes"] = "border" if dataset.kind == "instances" else "classes"
-    classes = dataset.n_classes if target == "classes" else 2
+    changes = dict(changes or {})
+    kind = dataset.kind
+    instances = changes.get("instances", "border")
+    target = TARGETS.get("classes" if kind == "classes" else instances, TARGETS["border"])
+    network = {"in_channels": dataset.channels, "n_classes": target.n_classes(dataset.n_classes - 1)}
     if name == "paper":
-        return TrainConfig(
+        config = TrainConfig(
             recipe="paper",
-            target=target,
-            unet=UNetConfig(in_channels=dataset.channels, n_classes=classes),
+            kind=kind,
+            unet=UNetConfig(**network),
             augment=AugmentConfig(),
             optimizer="sgd",
             momentum=0.99,
@@ -50,26 +55,62 @@ def recipe(name: str, dataset: Dataset, device: torch.device) -> TrainConfig:
             patch=388,
             batch=1,
         )
-    shortest = min(min(sample.labels.shape) for sample in dataset.samples)
-    objects = [smallest_inner_object(sample.labels) for sample in dataset.samples] if target == "border" else []
-    return TrainConfig(
-        recipe="fast",
-        target=target,
-        unet=UNetConfig(
-            in_channels=dataset.channels,
-            n_classes=classes,
-            base_channels=16 if device.type == "cpu" else 64,
-            dropout=0.0,
-        ),
-        # Eq. 2 makes much of the background between cells: they need their share; plain classes are best left alone.
-        weight_map=WeightMapConfig(balance="frequency" if target == "border" else "none"),
-        optimizer="adam",
-        learning_rate=1e-3,
-        schedule="cosine",
-        weight_average=0.99,
-        patch=164 if shortest < 400 else 388,
-        smallest_object=min((size for size in objects if size), default=0) // 4,
-        batch=1,
+    else:
+        shortest = min(min(sample.labels.shape) for sample in dataset.samples)
+        config = TrainConfig(
+            recipe="fast",
+            kind=kind,
+            unet=UNetConfig(**network, base_channels=16 if device.type == "cpu" else 64, dropout=0.0),
+            # Eq. 2 makes much of the background between cells: they need their share; classes are best left alone.
+            weight_map=WeightMapConfig(balance="frequency" if kind == "instances" else "none"),
+            decoding=_sizes([sample.labels for sample in dataset.samples], target)
+            if kind == "instances"
+            else Decoding(),
+            optimizer="adam",
+            precision=fastest_precision(device),
+            learning_rate=1e-3,
+            schedule="cosine",
+            weight_average=0.99,
+            patch=164 if shortest < 400 else 388,
+            batch=1,
+        )
+    return config.with_changes(changes)
+
+
+def fastest_precision(device: torch.device) -> Literal["float32", "bfloat16"]:
+    """Return bfloat16 where its convolutions are faster by half: GPUs that have it, CPUs with matrix units for it."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    if device.type != "cpu":
+        return "float32"
+
+    def seconds(dtype: torch.dtype, order: torch.memory_format) -> float:
+        image = torch.ones(1, 32, 192, 192, dtype=dtype).contiguous(memory_format=order)
+        weight = torch.ones(32, 32, 3, 3, dtype=dtype).contiguous(memory_format=order)
+        times = []
+        for _ in range(6):
+            begin = time.perf_counter()
+            torch.nn.functional.conv2d(image, weight)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    faster = seconds(torch.float32, torch.contiguous_format) / seconds(torch.bfloat16, torch.channels_last)
+    return "bfloat16" if faster > 1.5 else "float32"
+
+
+def _sizes(labels: Sequence[np.ndarray], target: Any) -> Decoding:
+    """What the training labels say about sizes.
+
+    Debris: smaller than a quarter of the smallest object that the edge of its image does not cut. Holes: as small, and
+    smaller than any hole in the labels. Reach: what the representation needs to give every object all of its pixels.
+    """
+    objects = [size for size in map(smallest_inner_object, labels) if size]
+    debris = min(objects, default=0) // 4
+    holes = [size for size in map(smallest_hole, labels) if size]
+    return Decoding(
+        smallest_object=debris,
+        largest_hole=min([debris, *(size - 1 for size in holes)]),
+        reach=max((target.needed_reach(image) for image in labels), default=0),
     )
 
 

@@ -10,12 +10,21 @@ import torch
 from skimage.transform import resize
 
 from septum.config import TrainConfig, TtaConfig
+from septum.core.decode import decode
 from septum.core.normalize import NormalizedSource, measure
-from septum.core.objects import drop_small
-from septum.core.targets import TARGETS
-from septum.core.tiling import ArraySink, ArraySource, Sink, Source, Tile, plan_stride, read_mirrored, tiles
+from septum.core.tiling import (
+    ArraySink,
+    ArraySource,
+    Sink,
+    Source,
+    Tile,
+    measured_tiles,
+    plan_stride,
+    read_mirrored,
+    tiles,
+)
 from septum.core.tta import versions
-from septum.core.unet import UNet
+from septum.core.unet import UNet, freeze
 
 DEFAULT_MEMORY = 2 * 10**9  # bytes for the activations of one tile
 
@@ -94,11 +103,21 @@ def segment(
     if zoom is not None:
         shape = [max(1, round(size * factor)) for size, factor in zip(pixels.shape[1:], zoom, strict=True)]
         image = ArraySource(resample(normalization(pixels), shape))
+    net = fit_to_image(net, image)
     probabilities = yield from predict_probabilities(net, image, tta=tta, max_memory=max_memory)
     if zoom is not None:
         probabilities = resample(probabilities, pixels.shape[1:])
-    labels = TARGETS[config.target].decode(probabilities)
-    return Prediction(drop_small(labels, config.smallest_object) if config.smallest_object else labels, probabilities)
+    return Prediction(decode(config.target, probabilities, config.decoding), probabilities)
+
+
+def fit_to_image(net: UNet, source: Source) -> UNet:
+    """Return the network for one normalised image: its layers' statistics measured once, on fixed tiles, and frozen."""
+    if net.config.normalization == "none":
+        return net
+    regions = measured_tiles(source.shape[1:], net.config.depth)
+    tiles = torch.from_numpy(np.stack([read_mirrored(source, region) for region in regions]))
+    weight = net.output.weight
+    return freeze(net, tiles.to(weight.device, weight.dtype))
 
 
 def predict_probabilities(

@@ -9,16 +9,18 @@ from typing import Any
 
 import torch
 
-from septum.config import DataSource, Settings, TrainConfig
+from septum.config import DataSource, Settings, TrainConfig, train_config_from_1
 from septum.data.files import write_text
 from septum.engine.tensors import read_tensors, write_tensors
 from septum.errors import ConfigError, ModelError, OutputError
+
+FORMAT = 2  # of config.json
 
 
 class RunConfig(Settings):
     """Everything that decides the result of a run; written before the first step."""
 
-    format: int = 1
+    format: int = FORMAT
     train: TrainConfig
     budget: float | None  # seconds that were asked for
     step_seconds: float | None  # as probed
@@ -79,13 +81,16 @@ class RunFolder:
     def config(self) -> RunConfig:
         """Read what the run was begun with."""
         try:
-            return RunConfig(**json.loads(self.config_file.read_text()))
+            values = json.loads(self.config_file.read_text())
+            if values.get("format") == 1:
+                values |= {"train": train_config_from_1(values["train"]), "format": 2}
+            return RunConfig(**values)
         except (FileNotFoundError, NotADirectoryError):
             raise ModelError(
                 f"{self.path} holds no run (no config.json); give the --output of a training, "
                 "or begin one without --resume"
             ) from None
-        except (OSError, ValueError, TypeError, ConfigError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, ConfigError) as error:
             raise ModelError(f"{self.config_file} is damaged ({error}); begin the run anew in another folder") from None
 
     def log(self, record: dict[str, Any]) -> None:

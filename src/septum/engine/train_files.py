@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from septum.config import DataSource, Kind, TrainConfig
+from septum.core.targets import TARGETS
 from septum.data.check import check_dataset
 from septum.data.dataset import Dataset, load_dataset
 from septum.engine.holdout import hold_out, nothing_held_out
@@ -105,20 +106,19 @@ def make_config(request: Request, dataset: Dataset, device: torch.device, start:
         changes["steps"] = request.steps
     if request.seed is not None:
         changes["seed"] = request.seed
-    config = recipe(request.recipe or "fast", dataset, device).with_changes(changes)
+    config = recipe(request.recipe or "fast", dataset, device, changes)
     _check_fit(config, dataset)
     return config
 
 
 def _check_fit(config: TrainConfig, dataset: Dataset) -> None:
     """Refuse a target or a network that was told and does not fit the data."""
-    if (config.target == "classes") != (dataset.kind == "classes"):
-        other = "instances" if dataset.kind == "classes" else "classes"
+    if config.kind != dataset.kind:
         raise ConfigError(
-            f"the target {config.target!r} is for {other}, but these labels are {dataset.kind}; "
-            f"leave it out, or force the labels by --kind {other}"
+            f"kind is {config.kind!r} in the settings, but these labels are {dataset.kind}; "
+            f"leave it out, or force the labels by --kind {config.kind}"
         )
-    needed = {"in_channels": dataset.channels, "n_classes": dataset.n_classes}
+    needed = {"in_channels": dataset.channels, "n_classes": TARGETS[config.target].n_classes(dataset.n_classes - 1)}
     for name, value in needed.items():
         told = getattr(config.unet, name)
         if told != value:

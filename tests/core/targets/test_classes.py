@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from septum.core.decode import decode
 from septum.core.targets import classes
 from septum.errors import ImageError
 
@@ -16,13 +17,13 @@ from septum.errors import ImageError
 def test_ids_come_back_from_any_integer_type(labels, dtype):
     encoded = classes.encode(labels.astype(np.uint8).astype(dtype))
     probabilities = np.moveaxis(np.eye(classes.n_classes(int(labels.max())))[encoded], -1, 0)
-    np.testing.assert_array_equal(classes.decode(probabilities), labels)
-    assert (encoded.dtype, classes.decode(probabilities).dtype) == (np.uint8, np.int32)
+    np.testing.assert_array_equal(decode("classes", probabilities), labels)
+    assert (encoded.dtype, decode("classes", probabilities).dtype) == (np.uint8, np.int32)
 
 
 def test_lowest_of_equally_probable_classes_wins():
     probabilities = np.array([0.2, 0.4, 0.4])[:, None, None]
-    assert classes.decode(probabilities)[0, 0] == 1
+    assert decode("classes", probabilities)[0, 0] == 1
 
 
 def test_there_are_at_least_two_classes():
@@ -30,7 +31,7 @@ def test_there_are_at_least_two_classes():
 
 
 def test_id_that_does_not_fit_is_refused_with_the_way_out():
-    with pytest.raises(ImageError, match=r"0\.\.255, got 256;.*'border'"):
+    with pytest.raises(ImageError, match=r"0\.\.255, got 256;.*kind='classes'"):
         classes.encode(np.array([[0, 256]]))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from numba import njit
-from scipy import ndimage
 
+from septum.config import Decoding
+from septum.core.grow import grow
 from septum.core.loss import weighted_cross_entropy
 from septum.core.weight_map import Labels, as_labels
-from septum.errors import ImageError
 
 Mask = npt.NDArray[np.bool_]
 
@@ -53,11 +53,23 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     return classes
 
 
-def decode(probabilities: npt.NDArray[np.floating]) -> Labels:
-    """Number the 8-connected components of the foreground and give each its part of the separation border back.
+def seeds(probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Mask:
+    """Return the foreground, each 8-connected component of which is one object.
+
+    Examples
+    --------
+    >>> seeds(np.array([[[0.5, 0.2]], [[0.5, 0.8]]]), Decoding())
+    array([[False,  True]])
+    """
+    mask: Mask = probabilities[1] > decoding.seed
+    return mask
+
+
+def extend(components: Labels, probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Labels:
+    """Give each component its part of the separation border back.
 
     For instances at least five pixels wide (unions of 5x5 squares whose centres are 8-connected) nothing is lost, and
-    ``decode(encode(labels))`` is ``labels``, up to the numbers, except where two classes cannot say it: a gap of
+    decoding what was encoded gives the labels, up to the numbers, except where two classes cannot say it: a gap of
     exactly two pixels, also that beside the end of a border, looks like a border. Such a gap is given to the instances;
     the result then is another label image with the same map, ``encode(decode(encode(labels))) == encode(labels)``.
     Gaps of one pixel, or of three and more, are kept.
@@ -68,35 +80,31 @@ def decode(probabilities: npt.NDArray[np.floating]) -> Labels:
 
     Parameters
     ----------
+    components : (Y, X) int32 array
+        The numbered components of `seeds`.
     probabilities : (2, Y, X) array
-        Of background and foreground; logits give the same result. Equal ones are background.
+        Of background and foreground.
+    decoding : Decoding
+        Where foreground is less certain than a seed has to be, components first grow into it by `decoding.reach` steps.
 
     Returns
     -------
     (Y, X) int32 array
-        Objects 1..n, numbered by their first pixel in raster order.
-
-    Raises
-    ------
-    ImageError
-        If there are not two classes.
-
-    Examples
-    --------
-    >>> classes = encode(np.repeat([[1, 1, 1, 2, 2, 2]], 3, axis=0))
-    >>> decode(np.stack([1 - classes, classes]))[0]
-    array([1, 1, 1, 2, 2, 2], dtype=int32)
+        The same numbers on more pixels; each depends on what lies within ``reach(decoding)`` pixels.
     """
-    if probabilities.ndim != 3 or len(probabilities) != 2:
-        raise ImageError(
-            f"the target 'border' has two classes, (2, Y, X), got an array of shape {probabilities.shape}; "
-            "for more classes choose the target 'classes'"
-        )
-    components = np.empty(probabilities.shape[1:], dtype=np.int32)
-    ndimage.label(probabilities[1] > probabilities[0], structure=np.ones((3, 3)), output=components)
-    labels = give_border_back(components)
-    _number(labels)
-    return labels
+    if decoding.foreground < decoding.seed:
+        components = grow(components, probabilities[1] > decoding.foreground, decoding.reach)
+    return give_border_back(components)
+
+
+def reach(decoding: Decoding) -> int:
+    """Return how many pixels away `extend` looks."""
+    return 5 + (decoding.reach if decoding.foreground < decoding.seed else 0)
+
+
+def needed_reach(labels: npt.ArrayLike) -> int:
+    """Return how far objects may grow into less certain foreground: a margin that does not depend on the labels."""
+    return 5
 
 
 def give_border_back(components: Labels) -> Labels:
@@ -177,18 +185,3 @@ def _in_square(labels: Labels, where: Mask) -> Mask:
                 for u in range(max(0, x - 2), min(width - 2, x + 1)):
                     inside[y, x] |= (labels[v : v + 3, u : u + 3] == labels[y, x]).all()
     return inside
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _number(labels: Labels) -> None:
-    """Renumber the objects by their first pixel in raster order, in place."""
-    numbers = np.zeros(labels.max() + 1 if labels.size else 1, dtype=np.int32)
-    n = 0
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            label = labels[y, x]
-            if label > 0:
-                if numbers[label] == 0:
-                    n += 1
-                    numbers[label] = n
-                labels[y, x] = numbers[label]

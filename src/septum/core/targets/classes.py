@@ -51,28 +51,6 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     if labels.size and labels.max() >= MOST_CLASSES:
         raise ImageError(
             f"class ids must lie in 0..{MOST_CLASSES - 1}, got {labels.max()}; "
-            "if touching objects have numbers of their own, these are instances: choose the target 'border'"
+            "if touching objects have numbers of their own, these are instances: leave out kind='classes'"
         )
     return labels.astype(np.uint8)
-
-
-def decode(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
-    """Return the most probable class of every pixel; of equal ones the lowest.
-
-    Parameters
-    ----------
-    probabilities : (K, Y, X) array
-        Per class; logits give the same result.
-
-    Returns
-    -------
-    (Y, X) int32 array
-        Class ids 0..K-1.
-
-    Examples
-    --------
-    >>> decode(np.array([[[0.5, 0.2]], [[0.5, 0.8]]]))
-    array([[0, 1]], dtype=int32)
-    """
-    labels: npt.NDArray[np.int32] = np.argmax(probabilities, axis=0).astype(np.int32)
-    return labels

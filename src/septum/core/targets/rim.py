@@ -1,0 +1,121 @@
+"""Instances by their cores: a core deep inside each, a rim around it, background; cores do not touch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from septum.config import Decoding
+from septum.core.grow import grow
+from septum.core.loss import weighted_cross_entropy
+from septum.core.weight_map import Labels, as_labels
+
+Mask = npt.NDArray[np.bool_]
+
+BEND = 1.25  # ways inside an object may be longer than straight lines
+CORE = 0.4  # a pixel belongs to the core from this share of the instance's largest depth on
+
+loss = weighted_cross_entropy
+
+
+def n_classes(largest_label: int) -> int:
+    """Return 3: background, rim and core."""
+    return 3
+
+
+def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Split every instance into a rim and a core.
+
+    The depth of a pixel is its Euclidean distance to the nearest pixel of anything else inside the image; the core is
+    where it is at least `CORE` of the instance's largest. So every instance has a core, however small, and the cores of
+    touching instances are kept apart by two rims: one wrong pixel merges nothing.
+
+    Parameters
+    ----------
+    labels : (Y, X) integer array
+        Label image: 0 is background, every other value is one instance.
+
+    Returns
+    -------
+    (Y, X) uint8 array
+        0 background, 1 rim, 2 core.
+
+    Raises
+    ------
+    ImageError
+        If `labels` is no label image.
+
+    Examples
+    --------
+    >>> encode(np.repeat([[1, 1, 1, 1, 1, 0]], 5, axis=0))[2]
+    array([2, 2, 2, 2, 1, 0], dtype=uint8)
+    """
+    labels = as_labels(labels)
+    classes: npt.NDArray[np.uint8] = (labels > 0).astype(np.uint8)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        wider = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
+        inside = labels[wider] == label
+        depth = ndimage.distance_transform_edt(np.pad(inside, 1, mode="edge"))[1:-1, 1:-1]  # no rim at the image's edge
+        deepest = depth.max()
+        classes[wider][inside & (depth >= max(CORE * deepest, min(2.0, deepest)))] = 2
+    return classes
+
+
+def seeds(probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Mask:
+    """Return the cores, each 8-connected component of which is one object.
+
+    Examples
+    --------
+    >>> seeds(np.array([[[0.5, 0.0]], [[0.5, 0.2]], [[0.0, 0.8]]]), Decoding())
+    array([[False,  True]])
+    """
+    mask: Mask = probabilities[2] > decoding.seed
+    return mask
+
+
+def extend(components: Labels, probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Labels:
+    """Grow each core into rim and core, all at the same pace, by at most ``decoding.reach`` pixels.
+
+    Parameters
+    ----------
+    components : (Y, X) int32 array
+        The numbered cores.
+    probabilities : (3, Y, X) array
+        Of background, rim and core.
+    decoding : Decoding
+        ``foreground`` is the threshold of 1 - P(background).
+
+    Returns
+    -------
+    (Y, X) int32 array
+        The same numbers on more pixels; each depends on what lies within ``reach(decoding)`` pixels.
+    """
+    return grow(components, 1 - probabilities[0] > decoding.foreground, decoding.reach)
+
+
+def reach(decoding: Decoding) -> int:
+    """Return how many pixels away `extend` looks."""
+    return decoding.reach
+
+
+def needed_reach(labels: npt.ArrayLike) -> int:
+    """Return how far from its core a pixel of an instance may lie, in pixels: the `reach` that these labels need.
+
+    Examples
+    --------
+    >>> needed_reach(np.pad(np.ones((9, 9), int), 1))
+    2
+    """
+    labels = as_labels(labels)
+    core = encode(labels) == 2
+    farthest = 0.0
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            inside = labels[box] == label
+            farthest = max(farthest, ndimage.distance_transform_edt(~(inside & core[box]))[inside].max())
+    return math.ceil(farthest * BEND)

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from septum.config import Decoding
+from septum.core.decode import decode, fill_holes, finish, reach
+from septum.core.targets import TARGETS
+
+
+def probabilities(target, labels, rng=None):
+    """What a perfect network would say, or one that is unsure by chance."""
+    encoded = TARGETS[target].encode(labels)
+    certain = np.moveaxis(np.eye(TARGETS[target].n_classes(0), dtype=np.float32)[encoded], -1, 0)
+    if rng is None:
+        return certain
+    noise = ndimage.gaussian_filter(rng.random(certain.shape), (0, 2, 2)).astype(np.float32) ** 4 + 1e-6
+    mixed = 0.6 * certain + 0.4 * noise / noise.sum(0)
+    return mixed / mixed.sum(0)
+
+
+def test_small_holes_are_filled_and_large_or_open_ones_kept():
+    labels = np.full((9, 12), 2, np.int32)
+    labels[0:2, 3] = 0  # reaches the edge
+    labels[4, 2] = 0  # one pixel
+    labels[4:6, 6:8] = 0  # four pixels
+    labels[7, 10:12], labels[6:9, 9] = 3, 3
+    filled = fill_holes(labels, 3)
+    expected = labels.copy()
+    expected[4, 2] = 2
+    np.testing.assert_array_equal(filled, expected)
+    assert not (fill_holes(labels, 4)[1:-1, 1:8] == 0)[2:].any()
+
+
+def test_a_gap_between_two_objects_is_no_hole():
+    labels = np.ones((5, 5), np.int32)
+    labels[:, 3:] = 2
+    labels[2, 2] = 0
+    np.testing.assert_array_equal(fill_holes(labels, 9), labels)
+
+
+def test_debris_is_dropped_and_numbers_follow_the_first_pixel():
+    labels = np.zeros((20, 20), int)
+    labels[12:18, 2:8], labels[2:8, 10:16], labels[0, 0] = 7, 4, 9
+    decoded = decode("border", probabilities("border", labels), Decoding(smallest_object=20))
+    assert decoded[0, 0] == 0
+    assert (decoded[4, 12], decoded[14, 4]) == (1, 2)
+
+
+@pytest.mark.parametrize("target", ["border", "rim"])
+@pytest.mark.parametrize("seed", range(4))
+def test_finish_depends_on_its_reach_only(target, seed):
+    labels = _cells(seed)
+    chances = probabilities(target, labels, np.random.default_rng(seed))
+    decoding = Decoding(seed=0.7, foreground=0.4, reach=9, largest_hole=6)
+    components = ndimage.label(TARGETS[target].seeds(chances, decoding), np.ones((3, 3)))[0].astype(np.int32)
+    whole, far = finish(target, components, chances, decoding), reach(target, decoding)
+    block = (slice(40, 90), slice(30, 100))
+    wider = tuple(slice(part.start - far, part.stop + far) for part in block)
+    part = finish(target, components[wider].copy(), chances[(slice(None), *wider)], decoding)
+    np.testing.assert_array_equal(part[far:-far, far:-far], whole[block])
+
+
+def _cells(seed):
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform(0, 128, (40, 2))
+    y, x = np.mgrid[:128, :128]
+    distance = np.hypot(y[..., None] - centres[:, 0], x[..., None] - centres[:, 1])
+    return np.where(distance.min(-1) < 12, distance.argmin(-1) + 1, 0)
