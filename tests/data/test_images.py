@@ -238,7 +238,7 @@ def test_writers_refuse_other_arrays(write, tmp_path):
 
 
 BAD = {
-    "text.tif": (b"this is not a TIFF", "is no TIFF .*, PNG or JPEG: it begins with b'this is not a TI'; save"),
+    "text.tif": (b"this is not a TIFF", "is no TIFF .*, JPEG or NumPy file: it begins with b'this is not a TI'; save"),
     "empty.png": (b"", r"is empty \(0 bytes\); copy or export the file again"),
     "table.czi": (b"ZISRAWFILE", "is no TIFF"),
     "header.tif": (b"II*\0\x08\0\0\0", r"is damaged or cut short \(it holds no image\)"),

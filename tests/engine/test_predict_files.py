@@ -109,6 +109,15 @@ def test_files_folders_and_globs_are_listed_in_order_each_once(tmp_path):
     assert list_inputs([tmp_path / "**" / "b.png"]) == images[1:2]
 
 
+def test_a_folder_that_is_a_zarr_is_an_image_and_is_not_looked_into(tmp_path):
+    for name in ("a.ome.zarr/zarr.json", "b/.zgroup", "c/a.txt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "a.ome.zarr/a.tif").touch()
+    assert list_inputs([tmp_path]) == [tmp_path / "a.ome.zarr", tmp_path / "b"]
+    assert list_inputs([tmp_path / "b", tmp_path / "*.zarr"]) == [tmp_path / "b", tmp_path / "a.ome.zarr"]
+
+
 def test_a_relative_glob_and_a_file_named_like_a_glob(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a[1].tif").touch()

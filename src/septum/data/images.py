@@ -13,6 +13,8 @@ from PIL import Image
 
 from septum.data.files import atomic_path
 from septum.data.findings import BadFile
+from septum.data.npy import open_npy
+from septum.data.omezarr import is_zarr, open_zarr
 from septum.data.raster import open_jpeg, open_png
 from septum.data.stored import PixelSize, Stored
 from septum.data.tiff import open_tiff
@@ -21,7 +23,7 @@ from septum.errors import ImageError
 Region = tuple[slice, ...]
 
 SUFFIXES = (".tif", ".tiff", ".btf", ".png", ".jpg", ".jpeg")  # what is looked for in folders
-SUPPORTED = "TIFF (also BigTIFF, OME-TIFF, ImageJ stacks), PNG or JPEG"
+SUPPORTED = "TIFF (also BigTIFF, OME-TIFF, ImageJ stacks), OME-Zarr, PNG, JPEG or NumPy file"
 OPENERS: dict[bytes, Callable[[Path, int], Stored]] = {  # by the first bytes, so that a wrong suffix does no harm
     b"II*\0": open_tiff,
     b"MM\0*": open_tiff,
@@ -29,6 +31,7 @@ OPENERS: dict[bytes, Callable[[Path, int], Stored]] = {  # by the first bytes, s
     b"MM\0+": open_tiff,
     b"\x89PNG": open_png,
     b"\xff\xd8\xff": open_jpeg,
+    b"\x93NUMPY": open_npy,
 }
 FRAME_WORDS = {"Z": "slices", "T": "time points"}
 CLASSIC_TIFF_BYTES = 2**32 - 2**25  # what fits with room for the metadata; more needs BigTIFF
@@ -75,8 +78,8 @@ def open_image(path: str | Path, *, channel: int | None = None, level: int = 0) 
     Parameters
     ----------
     path : path
-        TIFF, BigTIFF, OME-TIFF, ImageJ stack, PNG or JPEG, told by its content. TIFFs are read by regions, and only
-        the strips or tiles that these touch are decoded; PNG and JPEG are decoded once, as a whole.
+        TIFF, BigTIFF, OME-TIFF, ImageJ stack, OME-Zarr 0.4 or 0.5, PNG, JPEG or .npy, told by its content. All but
+        PNG and JPEG are read by regions, and only the strips, tiles or chunks that these touch are decoded.
     channel : int, optional
         Use this channel only, counted from 0.
     level : int
@@ -104,6 +107,8 @@ def open_image(path: str | Path, *, channel: int | None = None, level: int = 0) 
 
 def open_stored(path: Path, level: int = 0) -> Stored:
     """Open a file of any supported format as it is stored: no palette applied, alpha not dropped."""
+    if path.is_dir():
+        return open_zarr(path, level)
     try:
         with open(path, "rb") as file:
             first = file.read(16)
@@ -117,6 +122,11 @@ def open_stored(path: Path, level: int = 0) -> Stored:
         if first.startswith(magic):
             return opener(path, level)
     raise BadFile("unreadable", path, f"is no {SUPPORTED}: it begins with {first!r}", "save the image as TIFF")
+
+
+def is_image(path: Path) -> bool:
+    """Whether an entry of a folder looks like an image: by its suffix, or as a Zarr."""
+    return path.suffix.lower() in SUFFIXES or is_zarr(path)
 
 
 def from_stored(path: Path, stored: Stored, channel: int | None = None) -> ImageFile:
@@ -222,8 +232,8 @@ def _near(path: Path) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
-def check_finite(pixels: np.ndarray, name: str) -> None:
-    """Raise ImageError if an array holds NaN or infinity.
+def check_finite(pixels: np.ndarray, name: str, origin: tuple[int, int] = (0, 0)) -> None:
+    """Raise ImageError if an array holds NaN or infinity; `origin` is where it lies in the image (row, column).
 
     Examples
     --------
@@ -238,7 +248,7 @@ def check_finite(pixels: np.ndarray, name: str) -> None:
     bad = ~np.isfinite(pixels)
     if bad.any():
         count = np.count_nonzero(bad)
-        channel, row, column = np.unravel_index(np.argmax(bad), bad.shape)
+        channel, row, column = np.argwhere(bad)[0] + [0, *origin]
         number = "1 pixel that is" if count == 1 else f"{count} pixels that are"
         where = f"the first at channel {channel}, row {row}, column {column}"
         problem = f"has {number} NaN or infinite, {where}"
@@ -288,6 +298,56 @@ def as_channels(image: np.ndarray, channels: int | None = None, name: str = "the
         raise BadFile("channels-differ", name, problem, cure)
     check_finite(pixels, name)
     return pixels
+
+
+@dataclass(frozen=True)
+class FittedSource:
+    """A frame with the channels that a model expects, checked as it is read."""
+
+    frame: Frame
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.channels, *self.frame.shape[1:]
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        return self.frame.pixel_size
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        return self.frame.chunk
+
+    def read(self, region: Region) -> np.ndarray:
+        pixels = self.frame.read(region)
+        check_finite(pixels, self.frame.name, (region[0].start, region[1].start))
+        if len(pixels) == self.channels:
+            return pixels
+        if not is_grey(pixels):
+            raise _channels_differ(self.frame, self.channels)
+        return pixels[:1]
+
+
+def fit_channels(frame: Frame, channels: int) -> FittedSource:
+    """Return a frame as a Source for a model of so many channels: `as_channels` for images that are not loaded.
+
+    Raises
+    ------
+    ImageError
+        For another number of channels; when pixels are read also for NaN, infinity, and colours where three equal
+        channels (grey saved as RGB) are needed.
+    """
+    if frame.shape[0] != channels and (channels, frame.shape[0]) != (1, 3):
+        raise _channels_differ(frame, channels)
+    return FittedSource(frame, channels)
+
+
+def _channels_differ(frame: Frame, channels: int) -> BadFile:
+    there = frame.shape[0]
+    problem = f"has {there} channel{'s' * (there > 1)}, but the model was trained on {channels}"
+    choose = f"choose one with --channel 0..{there - 1}"
+    return BadFile("channels-differ", frame.name, problem, choose if channels == 1 else "give images of as many")
 
 
 def is_grey(pixels: np.ndarray) -> bool:

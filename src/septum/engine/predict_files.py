@@ -23,12 +23,14 @@ from septum.data.images import (
     ImageFile,
     as_channels,
     is_grey,
+    is_image,
     open_image,
     write_labels,
     write_png,
     write_probabilities,
 )
 from septum.data.labels import read_labels
+from septum.data.omezarr import is_zarr
 from septum.engine.model import Model, fingerprint
 from septum.engine.predict import DEFAULT_MEMORY, Prediction, TileDone, plan_tiles, segment
 from septum.errors import ImageError
@@ -79,10 +81,11 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for given in map(Path, inputs):
-        if given.is_dir():
-            files = sorted(path for path in given.iterdir() if path.suffix.lower() in SUFFIXES and _is_visible(path))
+        if given.is_dir() and not is_zarr(given):
+            files = sorted(path for path in given.iterdir() if is_image(path) and _is_visible(path))
             if not files:
-                raise ImageError(f"the folder {given} holds no image; Septum reads {', '.join(sorted(SUFFIXES))}")
+                suffixes = ", ".join(sorted(SUFFIXES))
+                raise ImageError(f"the folder {given} holds no image; Septum reads {suffixes} and OME-Zarr")
         elif any(mark in str(given) for mark in "*?[") and not given.exists():
             matches = Path(given.anchor or ".").glob(str(given.relative_to(given.anchor)))
             files = sorted(filter(_is_visible, matches))

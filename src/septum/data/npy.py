@@ -1,0 +1,37 @@
+"""NumPy's .npy files, mapped into memory: only what is touched is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from septum.data.findings import BadFile
+from septum.data.stored import Stored, check_level
+
+AXES = {2: "YX", 3: "CYX", 4: "ZCYX"}
+
+
+def open_npy(path: Path, level: int) -> Stored:
+    """Open a .npy file: (Y, X), (C, Y, X), or (Z, C, Y, X) for several frames."""
+    check_level(path, level, 1)
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:
+        problem = f"is damaged, cut short, or no array of numbers ({error})"
+        raise BadFile("unreadable", path, problem, "save it again with np.save") from None
+    if array.ndim not in AXES:
+        problem = f"has shape {array.shape}, expected (Y, X), (C, Y, X) or (Z, C, Y, X)"
+        raise BadFile("unreadable", path, problem, "reshape it and save it again")
+    return Stored(
+        format="NumPy",
+        axes=AXES[array.ndim],
+        axes_from="its number of axes",
+        shape=array.shape,
+        dtype=array.dtype,
+        load=lambda index: np.lib.format.open_memmap(path, mode="r")[index],
+        pixel_size=None,
+        pixel_size_from="NumPy files do not tell it",
+        chunk=(1, array.shape[-1]),
+        levels=(array.shape[-2:],),
+    )
