@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import time
@@ -24,7 +25,8 @@ def hardware() -> str:
     if cpuinfo.exists():
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(":")[1].strip() if lines else model
-    return f"cpu{os.cpu_count()}-" + "-".join(model.lower().split()[:2])
+    words = re.sub(r"\((r|tm)\)", "", model.lower()).split()
+    return f"cpu{os.cpu_count()}-" + "-".join(words[:2])
 
 
 def gpu_name() -> str:

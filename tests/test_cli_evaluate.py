@@ -108,6 +108,67 @@ def test_an_inverted_map_is_warned_of(tmp_path, capsys):
     assert answer["overall"]["dice"]["1"] == 1
 
 
+def test_the_other_predictions_are_warned_of_too(tmp_path, capsys):
+    mask = np.zeros((30, 30), np.uint8)
+    mask[5:25, 5:14] = mask[5:25, 16:25] = 255
+    for name, array in {"truth": mask, "good": mask, "wrong": 255 - mask}.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", array)
+    report = tmp_path / "r.html"
+    arguments = ("evaluate", tmp_path / "good.tif", tmp_path / "truth.tif", "--against", tmp_path / "wrong.tif", "-q")
+    said = "of the other predictions: the inverse of the predictions would score far better"
+    assert septum(*arguments, "--report", report) == 0
+    assert f"warning: {said}" in capsys.readouterr().out
+    assert said[1:] in report.read_text(encoding="utf-8")
+    assert septum(*arguments, "--json") == 0
+    assert said in json.loads(capsys.readouterr().out)["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--csv", "here/o.tif"), "has the name of an image"),
+        (("--csv", "here/x", "--report", "here/x"), "--csv and --report name one file"),
+        (("--report", "truth"), "that is a folder"),
+    ],
+)
+def test_results_that_cannot_be_written_are_refused_before_the_work(data, capsys, monkeypatch, options, sentence):
+    monkeypatch.chdir(data)
+    assert septum("evaluate", "masks", "truth", *options) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert not (data / "here").exists()
+
+
+def test_spaces_between_measures_do_no_harm(data, capsys):
+    assert septum("evaluate", data / "masks", data / "truth", "--metrics", "ctc, matching", "--json", "-q") == 0
+    assert list(json.loads(capsys.readouterr().out)["measures"]) == ["matching", "ctc"]
+
+
+def test_a_stack_or_a_video_without_a_frame_is_refused(tmp_path, capsys):
+    stack = np.zeros((5, 30, 30), np.uint16)
+    stack[:, 4:12, 4:12], stack[:, 15:25, 15:25] = 1, 2
+    for name, pages in {"truth.tif": stack, "short.tif": stack[:4], "long.tif": np.concatenate([stack, stack])}.items():
+        tifffile.imwrite(tmp_path / name, pages, photometric="minisblack")
+    for folder in ("01_GT/SEG", "01_RES"):
+        (tmp_path / folder).mkdir(parents=True)
+    for k in range(2):
+        tifffile.imwrite(tmp_path / f"01_GT/SEG/man_seg{k:03d}.tif", stack[0])
+    tifffile.imwrite(tmp_path / "01_RES/mask000.tif", stack[0])
+    for prediction, truth, sentence in (
+        ("short.tif", "truth.tif", "has 4 frames, but the truth"),
+        ("long.tif", "truth.tif", "has 10 frames, but the truth"),
+        ("01_RES", "01_GT", "has no prediction mask001.tif"),
+    ):
+        csv = tmp_path / "out" / "o.csv"
+        assert septum("evaluate", tmp_path / prediction, tmp_path / truth, "--csv", csv, "-q") == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert sentence in said.err
+        assert len(said.err.strip().splitlines()) == 1
+        assert not csv.parent.exists()
+
+
 WRONG = {
     "shapes differ": ("masks/a_labels.tif", np.zeros((40, 41), np.uint8)),
     "float labels": ("masks/b_labels.tif", np.full((40, 40), 0.5, np.float32)),

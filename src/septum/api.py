@@ -12,11 +12,13 @@ import torch
 
 from septum.config import Kind
 from septum.data.dataset import from_arrays
-from septum.engine.evaluate import Evaluation, evaluate_arrays
+from septum.engine.evaluate import evaluate_arrays as evaluate
 from septum.engine.holdout import hold_out
 from septum.engine.model import Model
 from septum.engine.plan import recipe as make_recipe
 from septum.engine.train import fit
+
+__all__ = ["evaluate", "train"]
 
 
 def train(
@@ -79,22 +81,3 @@ def train(
             except StopIteration as end:
                 model: Model = end.value
                 return model
-
-
-def evaluate(
-    predictions: Sequence[np.ndarray],
-    truth: Sequence[np.ndarray],
-    *,
-    kind: Kind = "instances",
-    ignore: Sequence[np.ndarray | None] | None = None,
-) -> Evaluation:
-    """Score predicted (Y, X) label images against the true ones.
-
-    Parameters
-    ----------
-    predictions, truth : sequences of (Y, X) integer arrays
-    kind : {"instances", "classes"}
-    ignore : sequence of (Y, X) bool arrays or None, optional
-        True where nothing is scored.
-    """
-    return evaluate_arrays(predictions, truth, kind=kind, ignore=ignore)

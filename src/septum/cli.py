@@ -212,13 +212,14 @@ def evaluate(
 
     options: dict[str, Any] = {
         "kind": kind.value if kind else None,
-        "metrics": metrics.split(",") if metrics is not None else None,
+        "metrics": [name.strip() for name in metrics.split(",")] if metrics is not None else None,
         "ignore": ignore,
         "images": images,
         "invert": invert,
     }
     if run is not None and report is None:
         raise ConfigError("--run is for the training curve on the page; add --report FILE")
+    check_outputs(csv=csv, report=report)
     with CountDisplay(quiet, "scoring") as display:
         evaluation = evaluate_files(predictions, truth, progress=display.show, **options)
         other = evaluate_files(against, truth, progress=display.show, **options) if against is not None else None
@@ -231,15 +232,14 @@ def evaluate(
 
         write_text(csv, objects_csv(evaluation))
     if as_json:
-        answer = evaluation.as_json() | ({"difference": evaluation.difference_json(other)} if other is not None else {})
-        print(json.dumps(answer, indent=1))
+        print(json.dumps(evaluation.as_json(other), indent=1))
         return
     print(evaluation.note)
     tables = score_tables(evaluation) + ([difference_table(evaluation, other)] if other is not None else [])
     for table in tables:
         print(f"\n{table.title}")
         print_table(table.header, table.rows)
-    for warning in evaluation.warnings:
+    for warning in evaluation.warnings_with(other):
         print(f"warning: {warning}")
     for file in filter(None, (csv, report)):
         print(f"look at {file}")
@@ -316,6 +316,20 @@ def data_get(name: Annotated[str, typer.Argument(help="One of septum data list."
     with CountDisplay(quiet, name) as display:
         folder = find(name, progress=display.show)
     print(folder)
+
+
+def check_outputs(**files: Path | None) -> None:
+    """Refuse what results cannot be called, by option, before the work is done."""
+    from septum.data.files import check_writable
+    from septum.data.images import SUFFIXES
+
+    given = {option: path for option, path in files.items() if path is not None}
+    for option, path in given.items():
+        if path.suffix.lower() in SUFFIXES:
+            raise ConfigError(f"--{option} {path} has the name of an image; give a name of its own kind")
+        check_writable(path)
+    if len({path.resolve() for path in given.values()}) < len(given):
+        raise ConfigError(f"{' and '.join('--' + option for option in given)} name one file; give each its own")
 
 
 def parse_duration(text: str) -> float:

@@ -29,7 +29,7 @@ class OutputError(SeptumError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"``, or the list of what is known if nothing is near.
+    """Return ``"; did you mean 'x'?"``, or the list of what is known (ten at most) if nothing is near.
 
     Examples
     --------
@@ -40,4 +40,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are: {', '.join(known)}"
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    more = f" and {len(known) - 10} more" if len(known) > 10 else ""
+    return f"; known are: {', '.join(known[:10])}{more}" if known else ""

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from septum.data.files import atomic_path, write_text
+from septum.data.files import atomic_path, check_writable, write_text
 from septum.data.images import write_labels, write_png, write_probabilities
 from septum.errors import OutputError
 
@@ -37,6 +37,23 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [".part.a.txt"]
     write_text(tmp_path / "a.txt", "whole")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_cannot_be_written_is_known_before_the_work(tmp_path):
+    check_writable(tmp_path / "new" / "deep" / "a.txt")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    check_writable(tmp_path / "file")
+    for path, why in (("", "that is a folder"), ("file/a.txt", "file is a file, not a folder")):
+        with pytest.raises(OutputError, match=why):
+            check_writable(tmp_path / path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_known_before_the_work(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(OutputError, match="the folder is read-only"):
+        check_writable(tmp_path / "new" / "a.txt")
 
 
 WRITERS = {

@@ -57,7 +57,7 @@ BAD = {
         "has values that are not whole numbers, such as .*; save labels",
     ),
     "nan.tif": (np.full((4, 5), np.nan), "label-values", "has values that are not whole numbers, such as nan"),
-    "infinite.tif": (np.full((4, 5), np.inf), "label-values", "has labels beyond 2147483647"),
+    "infinite.tif": (np.full((4, 5), np.inf), "label-values", "has values that are not whole numbers, such as inf"),
     "negative.tif": (
         LABELS.astype(np.int16) - 7,
         "label-values",

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
+import septum
 from septum.core.metrics import confidence, ctc, isbi, matching, overlap
 from septum.engine.evaluate import evaluate_arrays, evaluate_files
 from septum.engine.score_tables import objects_csv
@@ -73,6 +74,10 @@ def test_scores_over_all_images_are_those_of_the_pooled_measures():
     for each in pixels.classes:
         assert scores[f"iou.{each.label}"].value == each.iou
         assert scores[f"dice.{each.label}"].value == each.dice
+
+
+def test_the_verb_of_the_package_takes_all_that_evaluate_arrays_takes():
+    assert septum.evaluate is evaluate_arrays
 
 
 def test_scores_of_one_image_do_not_depend_on_the_others():
@@ -292,6 +297,56 @@ def test_ignored_pixels_take_part_in_nothing():
     two = evaluate_arrays([np.where(ignore, noise, chance)], [np.where(ignore, 0, mask)], ignore=[ignore])
     assert one.scores == two.scores
     assert one.images[0].objects == two.images[0].objects
+
+
+def test_ignored_pixels_decide_nothing_and_may_hold_anything():
+    mask, chance = membranes(0, 48)
+    ignore = np.zeros(mask.shape, bool)
+    ignore[:9, :9] = True
+    plain = evaluate_arrays([chance], [mask], ignore=[ignore])
+    for anything in (np.nan, -7, 1e9):
+        assert evaluate_arrays([np.where(ignore, anything, chance)], [mask], ignore=[ignore]).scores == plain.scores
+    assert plain.images[0].ignored_pixels == 81
+    assert "81 pixels ignored: they take part in nothing" in plain.notes
+    index = np.arange(48 * 48).reshape(48, 48) % 5 % 3
+    truth = np.array([0, 7, 40])[index]
+    expected = evaluate_arrays([index], [truth], kind="classes", ignore=[ignore])
+    found = evaluate_arrays([np.where(ignore, 5, index)], [truth], kind="classes", ignore=[ignore])
+    assert found.classes == (0, 7, 40)
+    assert found.scores == expected.scores
+    with pytest.raises(ImageError, match="in any image outside the ignored pixels"):
+        evaluate_arrays([chance], [mask], ignore=[ignore | True])
+
+
+def test_a_mask_among_maps_is_a_map_of_zero_and_one():
+    mask, chance = membranes(0)
+    expected = evaluate_arrays([chance, mask / 255], [mask, mask])
+    for high in (1, 2, 255):
+        for dtype in (np.uint8, np.uint16, np.int32):
+            found = evaluate_arrays([chance, (mask > 0).astype(dtype) * dtype(high)], [mask, mask])
+            assert found.scores == expected.scores
+    grey = np.full_like(mask, 128)
+    found = evaluate_arrays([chance, grey], [mask, mask])
+    assert found.images[1].isbi[9].n_foreground == 0
+    assert found.images[1].isbi[5].n_foreground == mask.size
+
+
+def test_labels_with_soft_edges_are_warned_of():
+    truth = discs([(12, 12), (12, 36), (36, 12), (36, 36)], 8, 48)
+    soft = (255 * ndimage.gaussian_filter(1.0 * (truth > 0), 1)).astype(np.uint8)
+    for kind in ("instances", "classes"):
+        (warning,) = evaluate_arrays([soft], [truth], kind=kind).warnings
+        assert "predictions such as prediction 0 have soft edges" in warning
+        assert evaluate_arrays([truth], [truth], kind=kind).warnings == ()
+
+
+def test_an_empty_prediction_is_said_to_be_empty_and_not_inverted():
+    mask, chance = membranes(0)
+    for prediction in (mask * 0, chance * 0.4):
+        (warning,) = [w for w in evaluate_arrays([prediction], [mask]).warnings if "says nothing" not in w]
+        assert warning.startswith("the predictions are empty")
+    (warning,) = evaluate_arrays([truth * 0 for truth in many(2)[1]], many(2)[1]).warnings
+    assert warning.startswith("the predictions are empty")
 
 
 def test_ignore_masks_beside_the_truth_are_found(tmp_path):
@@ -581,6 +636,27 @@ def test_probabilities_outside_0_to_1_are_refused(low, high):
     mask, chance = membranes(0)
     with pytest.raises(ImageError, match=r"expected 0\.\.1"):
         evaluate_arrays([np.where(chance < 0.5, low, high).astype(np.float32)], [mask])
+
+
+def test_folders_without_images_and_long_lists_of_names(tmp_path):
+    predictions, truths = many(1)
+    write(tmp_path / "truth", a=truths[0])
+    (tmp_path / "nothing").mkdir()
+    for pair in (("nothing", "truth"), ("truth", "nothing")):
+        with pytest.raises(DatasetError, match="nothing holds no label image; Septum reads"):
+            evaluate_files(*(tmp_path / name for name in pair))
+    write(tmp_path / "masks", **{f"{k:02d}xyz": predictions[0] for k in range(13)})
+    with pytest.raises(DatasetError, match=r"such as a.tif or a_labels.tif; known are: 00xyz, .*, 09xyz and 3 more$"):
+        evaluate_files(tmp_path / "masks", tmp_path / "truth")
+
+
+def test_accents_that_a_mac_takes_apart_are_the_same_name(tmp_path):
+    predictions, truths = many(1)
+    for folder, accent, array in (("truth", "\u00e9", truths[0]), ("masks", "e\u0301", predictions[0])):
+        write(tmp_path / folder, a=array)
+        (tmp_path / folder / "a.tif").rename(tmp_path / folder / f"h{accent}la.tif")
+    found = evaluate_files(tmp_path / "masks", tmp_path / "truth")
+    assert found.scores == evaluate_arrays(predictions, truths).scores
 
 
 def test_arrays_are_as_strict_as_files():

@@ -5,7 +5,7 @@ import pytest
 
 from septum.config import TrainConfig, UNetConfig
 from septum.core.metrics.warping import MISMATCHES
-from septum.core.overlay import CONFUSED, PREDICTION, TRUTH
+from septum.core.overlay import CONFUSED, MARK, PREDICTION, TRUTH
 from septum.engine.evaluate import evaluate_arrays
 from septum.engine.run import RunConfig, RunFolder
 from septum.errors import ImageError, ModelError
@@ -22,7 +22,7 @@ def sections(path):
 
 
 def captions(part):
-    return re.findall(r"<figcaption>(.*?)</figcaption>", part)
+    return re.findall(r"<figcaption>(.*?)</figcaption>", part.replace("\N{NO-BREAK SPACE}", " "))
 
 
 def spoilt(n=6, cell=14, seed=0):
@@ -74,9 +74,12 @@ def test_crops_show_what_is_wrong_in_the_middle():
     missed, invented = ((entry.kind, entry.picture.rgb) for entry in found.objects)
     assert missed[0] == "missed"
     assert missed[1].shape == (40, 40, 3)
-    drawn = missed[1].any(2)
-    assert drawn.sum() == 16
-    assert (missed[1][18, 18] == TRUTH).all()
+    marks = (missed[1] == MARK).all(2)
+    assert missed[1].any(2).sum() == 16 + marks.sum()
+    assert [*zip(*np.nonzero(marks), strict=True)] == [
+        (y, x) for y in range(40) for x in range(40) if {y, x} <= {16, 17, 22, 23} and {y, x} & {16, 23}
+    ]
+    assert (missed[1][18:22, 18:22][[0, 0, 3, 3], [0, 3, 0, 3]] == TRUTH).all()
     assert invented[0] == "invented"  # near the edge the crop moves inside
     assert invented[1].shape == (40, 40, 3)
     assert (invented[1][18, 30] == PREDICTION).all()
@@ -135,8 +138,8 @@ def test_confident_predictions_that_contradict_the_truth_are_suspicious():
     chance[25:32, 25:32] = 0.7  # the network is not sure
     chance[5:15, 25:35] = 0.03  # a cell that is none
     first, second = suspects(truth, chance)
-    assert "100 px · probability 0.97" in first.picture.caption
-    assert "35 px · probability 0.97" in second.picture.caption
+    assert first.picture.caption.split() == ["image", "0", "·", "100", "px", "·", "probability", "0.97"]
+    assert second.picture.caption.split() == ["image", "0", "·", "35", "px", "·", "probability", "0.97"]
     ignore = np.zeros(truth.shape, bool)
     ignore[20:] = True
     assert len(suspects(truth, chance, ignore=[ignore])) == 1
@@ -151,7 +154,7 @@ def test_suspicious_classes_are_those_of_the_largest_probability():
     chances = np.stack([truth == k for k in range(3)]).astype(np.float32) * 0.9 + 0.03
     chances[:, 5:15, 5:15] = chances[[0, 2, 1], 5:15, 5:15]
     (entry,) = suspects(truth, chances, kind="classes")
-    assert "100 px" in entry.picture.caption
+    assert entry.picture.caption.split()[3:5] == ["100", "px"]
 
 
 def test_an_image_of_another_size_is_refused_and_nothing_written(tmp_path):
@@ -179,3 +182,54 @@ def test_the_training_curve_and_the_difference_are_on_the_page(tmp_path):
     parts = sections(report_evaluation(tmp_path / "r.html", found, other=other, run=run.path))
     assert "Training loss" in parts
     assert f"{found.scores['f1'].value - 1:.4f}" in parts["Difference to the other predictions"]
+
+
+def test_many_classes_have_a_table_of_their_own(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 7, (8, 8)).repeat(6, 0).repeat(6, 1)
+    found = evaluate_arrays([np.where(rng.random(truth.shape) < 0.1, 0, truth)] * 5, [truth] * 5, kind="classes")
+    parts = sections(report_evaluation(tmp_path / "r.html", found))
+    rows = re.findall(r"<tr>.*?</tr>", parts["Scores over all images"])
+    assert len(rows) == 2  # the header, and the pixel error
+    rows = re.findall(r"<tr>.*?</tr>", parts["Scores over all images, by class"])
+    assert len(rows) == 1 + 7
+    for k, row in enumerate(rows[1:]):
+        assert re.sub("<[^>]+>", " ", row).split()[:2] == [str(k), f"{found.scores[f'iou.{k}'].value:.4f}"]
+
+
+def test_one_reason_for_no_interval_is_said_once(tmp_path):
+    truth = np.zeros((20, 20), np.uint8)
+    truth[4:12, 4:12] = 1
+    part = sections(report_evaluation(tmp_path / "r.html", evaluate_arrays([truth], [truth])))["Scores over all images"]
+    assert part.count("1 image: needs 5") == 1
+    assert "95 % interval" not in part
+
+
+def test_long_names_are_cut_under_pictures_to_what_differs(tmp_path):
+    long = [f"2024-03-17_experiment_of_a_very_long_name_position_{k}_channel_2_projected" for k in range(3)]
+    short = atlas.short_names([*long, "a"])
+    assert max(map(len, short)) <= 28
+    assert [name for k, name in enumerate(short[:3]) if f"position_{k}" in name] == short[:3]
+    assert short[3] == "a"
+    alike = ["x" * 40 + "y" * 40 + "z", "x" * 40 + "y" * 40 + "zz", "x" * 30]
+    assert len(set(atlas.short_names(alike))) == 3
+
+
+def test_nothing_is_drawn_where_pixels_are_ignored():
+    truth, prediction = np.zeros((2, 60, 60), np.int32)
+    truth[10:30, 10:30] = 1
+    prediction[10:30, 14:34] = 1
+    ignore = np.zeros(truth.shape, bool)
+    ignore[:, 28:] = True
+    image = np.full(truth.shape, 50, np.uint8)
+    found = evaluate_arrays([prediction], [truth], kind="instances", images=[image], ignore=[ignore])
+    _, _, against = make_atlas(found).wholes
+    assert len(np.unique(against.rgb[ignore], axis=0)) == 1
+    assert len(np.unique(against.rgb[~ignore], axis=0)) > 1
+
+
+def test_scores_are_drawn_between_0_and_1(tmp_path):
+    _, truth, _ = spoilt()
+    html = report_evaluation(tmp_path / "r.html", evaluate_arrays([truth], [truth])).read_text(encoding="utf-8")
+    ticks = re.findall(r'class="y-tick"[^>]*>([^<]*)<', html)
+    assert [float(tick) for tick in ticks] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])

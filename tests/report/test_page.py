@@ -225,8 +225,8 @@ def test_numbers_are_rounded_alike_in_a_column(page, cells: list[object], expect
 def test_numbers_stand_right_and_the_best_is_marked(page) -> None:
     assert column(page, 0.5, 0.9, None, best="highest")[1] == ["number", "number best", "number"]
     assert column(page, 0.5, 0.9, 0.5, best="lowest")[1] == ["number best", "number", "number best"]
-    assert column(page, "a", 0.9, "b")[1] == ["", "", ""]
-    assert column(page, None, None, best="highest")[1] == ["", ""]
+    assert column(page, "a", 0.9, "b" * 25)[1] == ["short", "short", ""]
+    assert column(page, None, None, best="highest")[1] == ["short", "short"]
 
 
 def test_rows_and_columns_have_headers(page) -> None:
@@ -345,7 +345,9 @@ def test_shrinking_averages_areas() -> None:
 def test_many_pictures_of_a_section_are_folded_away(page) -> None:
     crop = Picture(noise(4, 4), "", "")
     assert not page(Pictures("p", [crop] * 40)).attributes("details")
-    parsed = page(Pictures("p", [crop] * 1240))
+    assert not page(Pictures("p", [crop] * 42, columns=6)).attributes("details")  # whole rows
+    assert page(Pictures("p", [crop] * 43, columns=6)).attributes("details")
+    parsed = page(Pictures("p", [crop] * 1240, columns=8))
     assert len(parsed.attributes("details")) == 1
     assert "1,200 more" in parsed.text
     assert len(parsed.attributes("img")) == 1240

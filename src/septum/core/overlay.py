@@ -21,6 +21,7 @@ TRUTH = np.array((255, 176, 0), np.uint8)  # only in the truth: missed
 PREDICTION = np.array((80, 190, 255), np.uint8)  # only in the prediction: invented
 AGREEMENT = np.array((255, 255, 255), np.uint8)  # outlines that coincide
 CONFUSED = np.array((255, 64, 160), np.uint8)  # in both, with different classes
+MARK = np.array((120, 255, 90), np.uint8)  # where to look
 
 _FILL = 0.2  # share of the colour inside an instance
 _CLASS_FILL = 0.4

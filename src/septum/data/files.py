@@ -12,6 +12,7 @@ from septum.errors import OutputError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+_CURE_READ_ONLY = "choose another folder or ask for the right to write there"
 
 
 @contextmanager
@@ -49,6 +50,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             beside.unlink()
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise OutputError if it is plain before any work that a file cannot be written; makes and changes nothing."""
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: that is a folder; give the name of a file")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise OutputError(f"cannot write {path}: {there} is a file, not a folder; choose another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: the folder is read-only; {_CURE_READ_ONLY}")
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file with the line ends given, whole or not at all."""
     with atomic_path(path) as beside:
@@ -60,5 +73,5 @@ def _reason(error: OSError) -> str:
     if error.errno in FULL or (error.errno is None and "requested and" in str(error)):
         return "the disk is full; free some space or choose another folder"
     if error.errno in READ_ONLY:
-        return "the folder is read-only; choose another folder or ask for the right to write there"
+        return f"the folder is read-only; {_CURE_READ_ONLY}"
     return f"{error.strerror or error}; choose another place"

@@ -70,8 +70,8 @@ def as_labels(values: np.ndarray, name: str | Path) -> np.ndarray:
     """
     if values.dtype.kind not in "buif":
         raise BadFile("label-values", name, f"has values of type {values.dtype}, expected integers", "convert them")
-    if values.dtype.kind == "f" and not np.array_equal(values, np.round(values)):  # NaN is unequal to itself
-        example = values[values != np.round(values)][0]
+    if values.dtype.kind == "f" and not (whole := np.isfinite(values) & (values == np.round(values))).all():
+        example = values[~whole][0]
         problem = f"has values that are not whole numbers, such as {example:.4g}"
         cure = "save labels, not probabilities, as integers, and resize labels by nearest neighbour only"
         raise BadFile("label-values", name, problem, cure)

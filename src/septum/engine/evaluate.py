@@ -18,7 +18,7 @@ from septum.core.metrics.overlap import Scores, overlap
 from septum.core.metrics.surface import surface_distance
 from septum.data.stored import PixelSize
 from septum.engine.cases import Case, Cases, cases_from_arrays, numbers
-from septum.engine.evaluation import Evaluation, ImageRecord
+from septum.engine.evaluation import Evaluation, ImageRecord, count
 from septum.engine.object_errors import compare_instances, compare_pieces
 from septum.engine.pairing import cases_from_files
 from septum.engine.reading import Arrays, Reading, read, survey
@@ -146,7 +146,7 @@ def _evaluate(
         images=tuple(images),
         detections=detections if found.challenge else None,
     )
-    found_out = [*_inverse(evaluation.overlap, reading), *_nothing_left(evaluation)]
+    found_out = [*_empty(evaluation), *_inverse(evaluation.overlap, reading), *_nothing_left(evaluation)]
     return replace(evaluation, warnings=(*decided.warnings, *found_out))
 
 
@@ -216,6 +216,7 @@ def _score(case: Case, reading: Reading, measures: Sequence[str]) -> ImageRecord
         else None,
         isbi=_count_slice(case, arrays) if "isbi" in measures else (),
         video=case.video,
+        ignored_pixels=0 if arrays.ignore is None else int(arrays.ignore.sum()),
         partly_annotated=arrays.unannotated is not None,
         arrays=partial(read, case, reading),
         image=case.image,
@@ -243,7 +244,8 @@ def _left_out(images: Sequence[ImageRecord], measures: dict[str, str]) -> list[s
     """Say what could not be compared."""
     partly = [image.name for image in images if image.partly_annotated]
     without = [image.name for image in images if not image.isbi] if "isbi" in measures else []
-    notes = []
+    ignored = sum(image.ignored_pixels for image in images)
+    notes = [f"{count(ignored, 'pixel')} ignored: they take part in nothing"] if ignored else []
     if partly:
         notes.append(
             f"only partly annotated, since some marked cell is not outlined: {', '.join(partly)}; "
@@ -254,11 +256,18 @@ def _left_out(images: Sequence[ImageRecord], measures: dict[str, str]) -> list[s
     return notes
 
 
-def _inverse(pixels: Scores, reading: Reading) -> list[str]:
-    """Warn of maps or masks whose inverse fits the truth far better."""
-    if not reading.two_classes:
+def _empty(evaluation: Evaluation) -> list[str]:
+    """Warn of predictions with nothing in them."""
+    if any(each.label > 0 and each.prediction_pixels > 0 for each in evaluation.overlap.classes):
         return []
+    return ["the predictions are empty: no image has a pixel that is predicted as anything but background"]
+
+
+def _inverse(pixels: Scores, reading: Reading) -> list[str]:
+    """Warn of maps or masks whose inverse fits the truth far better; that of an empty one does, and says nothing."""
     foreground = pixels.classes[1]
+    if not reading.two_classes or foreground.prediction_pixels == 0:
+        return []
     # the inverse predicts what was not predicted
     shared = foreground.truth_pixels - foreground.intersection
     both = foreground.truth_pixels + pixels.n_pixels - foreground.prediction_pixels

@@ -62,6 +62,7 @@ class ImageRecord:
     ctc: FrameScores | None
     isbi: tuple[SliceCounts, ...]  # per threshold
     video: str
+    ignored_pixels: int  # that take part in nothing
     partly_annotated: bool  # pixels and objects are compared on the outlined cells only
     arrays: Callable[[], Arrays]
     image: Callable[[], np.ndarray] | None  # (C, Y, X)
@@ -236,9 +237,9 @@ class Evaluation:
                 differences[name] = confidence.compare(own, theirs, unit="image", statistic=_ratio)
         return differences
 
-    def difference_json(self, other: Evaluation) -> dict[str, Any]:
-        """`compare` as plain values."""
-        return _nested({name: asdict(interval) for name, interval in self.compare(other).items()})
+    def warnings_with(self, other: Evaluation | None) -> tuple[str, ...]:
+        """The warnings, and those of the other predictions that these are compared with."""
+        return self.warnings + tuple(f"of the other predictions: {each}" for each in (other.warnings if other else ()))
 
     def image_scores(self, k: int) -> dict[str, float | None]:
         """Every score of one image, None where it is not defined."""
@@ -247,14 +248,17 @@ class Evaluation:
             found["mean_average_precision"] = self.images[k].objects.scores.mean_average_precision
         return found
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything as plain values; ``isbi`` and ``ctc`` have the keys of the challenges' own logs."""
+    def as_json(self, other: Evaluation | None = None) -> dict[str, Any]:
+        """Everything as plain values, and the difference to other predictions for the same images if there are some.
+
+        ``isbi`` and ``ctc`` have the keys of the challenges' own logs.
+        """
         answer: dict[str, Any] = {
             "kind": self.kind,
             "classes": list(self.classes),
             "measures": self.measures,
             "notes": list(self.notes),
-            "warnings": list(self.warnings),
+            "warnings": list(self.warnings_with(other)),
             "overall": _nested({name: interval.value for name, interval in self.scores.items()}),
             "intervals": _nested({name: asdict(interval) for name, interval in self.scores.items()}),
             "errors": {kind: sum(image.objects.count(kind) for image in self.images) for kind in self.error_kinds},
@@ -278,6 +282,9 @@ class Evaluation:
             videos = list(dict.fromkeys(image.video for image in self.images))
             if len(videos) > 1:
                 answer["ctc"]["sequences"] = {video: self._ctc_json(self._sequence(video)) for video in videos}
+        if other is not None:
+            difference = {name: asdict(interval) for name, interval in self.compare(other).items()}
+            answer["difference"] = _nested(difference)
         return answer
 
     def _ctc_json(self, scores: SequenceScores) -> dict[str, Any]:

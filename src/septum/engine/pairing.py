@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,13 +68,15 @@ def cases_from_files(
         names = [name for name in names if name in found.names]
         if not names:
             raise DatasetError(f"{predictions} has no truth of that name in {truth}; give the file of its truth")
-    if not names:
-        raise DatasetError(f"{truth} holds no label image; Septum reads {' '.join((*SUFFIXES, ROI_SUFFIX))}")
+    for path, held in ((truth, names), (predictions, found.names)):
+        if not held:
+            raise DatasetError(f"{path} holds no label image; Septum reads {' '.join((*SUFFIXES, ROI_SUFFIX))}")
     cases: list[Case] = []
     for name in names:
         if name not in found.names:
             raise DatasetError(
-                f"{_truth_file(wanted, name)} has no prediction in {predictions}{did_you_mean(name, found.names)}"
+                f"{_truth_file(wanted, name)} has no prediction in {predictions}, such as {name}.tif or "
+                f"{name}_labels.tif{did_you_mean(name, found.names)}"
             )
         cases += cases_of_files(
             name,
@@ -106,7 +109,7 @@ def _list(path: Path) -> _Files:
         name = _base(path)
         own_map = {name: maps[name]} if name in maps else {}
         return _Files({}, {name: path}) if stem(path).endswith(MAP) else _Files({name: path}, own_map)
-    marked = [file for file in others if _base(file) != stem(file) or is_roi(file)]
+    marked = [file for file in others if stem(file).endswith(PARTNERS) or is_roi(file)]
     plain = [file for file in others if file not in marked]
     # where some files are called a_labels.tif, the others are images
     return _Files(_one_each_of(marked or plain), maps, _one_each_of(plain) if marked else {})
@@ -142,7 +145,8 @@ def _entries(path: Path) -> list[Path]:
 
 def _base(file: Path) -> str:
     """Name of the image that a file belongs to."""
-    return next((stem(file).removesuffix(end) for end in (*PARTNERS, MAP) if stem(file).endswith(end)), stem(file))
+    name = unicodedata.normalize("NFC", stem(file))  # macOS takes accented letters apart
+    return next((name.removesuffix(end) for end in (*PARTNERS, MAP) if name.endswith(end)), name)
 
 
 def _renamed(files: _Files, name: str) -> _Files:
@@ -188,7 +192,10 @@ def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None) 
             raise DatasetError(f"{predictions} has no folder {video}_RES with the masks of video {video}; add it")
         masks, seg, tra = _numbered(results), _numbered(truth / "SEG"), _numbered(truth / "TRA")
         if not seg:
-            raise DatasetError(f"{truth / 'SEG'} holds no man_segTTT.tif; check the path")
+            raise DatasetError(
+                f"{truth / 'SEG'} holds no man_segTTT.tif; check the path (slices of 3-D videos, man_seg_TTT_ZZZ.tif, "
+                "are not scored)"
+            )
         for number, file in {**tra, **seg}.items():
             if number not in masks:
                 raise DatasetError(f"{file} has no prediction mask{number}.tif in {results}; predict that frame")
@@ -205,10 +212,14 @@ def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None) 
         for number, file in tra.items():
             beside = [None, ignored.get(number)]
             detections.append(_frame(number, file, masks[number], *beside, number=number, video=video))
-    rule = f"Cell Tracking Challenge, video {' and '.join(videos)}: {len(images)} frames with gold truth"
+    rule = f"Cell Tracking Challenge, video {' and '.join(videos)}: {_frames(len(images))} with gold truth"
     rule += f", {len(detections)} with markers" if detections else ", no markers (TRA), so no DET"
-    rule += f"; {unscored} masks without truth are not scored" if unscored else ""
+    rule += f"; {_frames(unscored)} without truth not scored" if unscored else ""
     return Cases(tuple(images), rule, tuple(detections), challenge=True)
+
+
+def _frames(number: int) -> str:
+    return f"{number} frame{'s' * (number != 1)}"
 
 
 def _frame(name: str, truth: Path, *files: Path | None, number: str, video: str) -> Case:

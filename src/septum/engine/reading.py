@@ -114,8 +114,9 @@ def survey(found: Cases, kind: Kind | None = None, *, invert: bool = False) -> S
     """
     seen = _look(found.images)
     if not max(seen.truth, default=0) > 0:
+        where = " outside the ignored pixels" if any(case.ignore is not None for case in found.images) else ""
         raise ImageError(
-            "the truth has no object and no foreground in any image, so no score is defined; "
+            f"the truth has no object and no foreground in any image{where}, so no score is defined; "
             "give at least one image with something in it"
         )
     told = kind is not None
@@ -143,11 +144,13 @@ def _look(cases: Sequence[Case]) -> _Seen:
     label_values: set[int] = set()
     fractions = soft = alone = ""
     for case in cases:
-        truth_values.update(np.unique(_truth(case)).tolist())
+        truth = case.truth()
+        ignore = _ignored(case, truth)
+        truth_values.update(np.unique(_shown(truth, ignore)).tolist())
         if case.prediction is None:
             alone = alone or case.prediction_name
             continue
-        stored = case.prediction()
+        stored = _shown(case.prediction(), ignore)
         if stored.dtype.kind == "f" and (len(stored) > 1 or not np.array_equal(stored, np.round(stored))):
             fractions = fractions or case.prediction_name
             continue
@@ -167,7 +170,7 @@ def _instances(seen: _Seen, *, masks_told: bool, challenge: bool) -> Survey:
         )
     truth_pieces = masks_told and len(seen.truth | {0}) <= 2
     prediction_pieces = not challenge and len(seen.labels | {0}) <= 2
-    notes, warnings = [], []
+    notes, warnings = [], _soft(seen)
     if truth_pieces:
         notes.append("each 4-connected piece of the true masks is one object")
     elif prediction_pieces and len(seen.labels) == 2:
@@ -211,7 +214,18 @@ def _several_classes(seen: _Seen) -> Survey:
     if by_index:
         listed = ", ".join(f"{k} is {value}" for k, value in enumerate(values))
         notes.append(f"the predictions number classes in order, as septum predict does: {listed} in the truth")
-    return Survey(Reading("classes", values, maps, seen.has_probabilities, by_index), tuple(notes), ())
+    warnings = () if maps else tuple(_soft(seen))
+    return Survey(Reading("classes", values, maps, seen.has_probabilities, by_index), tuple(notes), warnings)
+
+
+def _soft(seen: _Seen) -> list[str]:
+    """Warn of label images that look like maps."""
+    if not seen.soft:
+        return []
+    return [
+        f"predictions such as {seen.soft} have soft edges, like maps of probabilities or labels that were resized "
+        "with interpolation: the numbers in between count as labels of their own"
+    ]
 
 
 def read(case: Case, reading: Reading) -> Arrays:
@@ -219,7 +233,7 @@ def read(case: Case, reading: Reading) -> Arrays:
     truth = case.truth()
     ignore = _ignored(case, truth)
     stored = None if case.prediction is None else case.prediction()
-    chances = _probabilities(case, stored if reading.maps else None)
+    chances = _probabilities(case, stored if reading.maps else None, ignore)
     for name, channels in ((case.prediction_name, stored), (f"the probabilities of {case.name}", chances)):
         if channels is not None:
             check_same_shape(name, channels[0], truth, case.truth_name)
@@ -271,7 +285,7 @@ def _unannotated(case: Case, truth: np.ndarray) -> Mask | None:
     if case.markers is None:
         return None
     markers = case.markers()
-    check_same_shape("the markers", markers, truth, case.truth_name)
+    check_same_shape(f"the image of markers of {case.name}", markers, truth, case.truth_name)
     marked, covered = np.unique(markers), np.unique(markers[truth > 0])
     return None if np.isin(marked[marked > 0], covered).all() else truth == 0
 
@@ -292,8 +306,15 @@ def pieces(classes: np.ndarray, ignore: Mask | None) -> np.ndarray:
 def _truth(case: Case) -> np.ndarray:
     """The true labels, 0 where ignored."""
     truth = case.truth()
-    ignore = _ignored(case, truth)
-    return truth if ignore is None else np.where(ignore, 0, truth)
+    return _shown(truth, _ignored(case, truth))
+
+
+def _shown(pixels: np.ndarray, ignore: Mask | None) -> np.ndarray:
+    """(Y, X) or (C, Y, X) pixels, 0 where ignored."""
+    if ignore is None or pixels.shape[-2:] != ignore.shape:  # `read` says so if they differ
+        return pixels
+    shown: np.ndarray = np.where(ignore, 0, pixels)
+    return shown
 
 
 def _ignored(case: Case, truth: np.ndarray) -> Mask | None:
@@ -304,13 +325,23 @@ def _ignored(case: Case, truth: np.ndarray) -> Mask | None:
     return ignore
 
 
-def _probabilities(case: Case, stored: np.ndarray | None) -> np.ndarray | None:
-    """(K, Y, X) float32 probabilities: the prediction itself, or the file beside it."""
+def _probabilities(case: Case, stored: np.ndarray | None, ignore: Mask | None) -> np.ndarray | None:
+    """(K, Y, X) float32 probabilities, 0 where ignored: the prediction itself, or the file beside it."""
     name = case.prediction_name
     if stored is None:
         if case.probabilities is None:
             return None
         stored = case.probabilities()
+    stored = _shown(stored, ignore)
+    if stored.dtype.kind in "bui" and _is_mask(stored):
+        mask: np.ndarray = (stored != 0).astype(np.float32)
+        return mask
     if stored.dtype == np.uint8:
         stored = stored.astype(np.float32) / np.float32(255)
     return check_probabilities(stored, name)
+
+
+def _is_mask(stored: np.ndarray) -> bool:
+    """Whether whole numbers are nothing but 0 and one other, or all 1: a mask among maps."""
+    high = stored.max()
+    return len(stored) == 1 and bool(((stored == 0) | (stored == high)).all() and (stored.min() == 0 or high == 1))

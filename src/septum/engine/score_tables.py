@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from septum.core.metrics.confidence import Interval
@@ -25,11 +25,13 @@ class Table(NamedTuple):
 def score_tables(evaluation: Evaluation) -> list[Table]:
     """Scores per image, of every class if there are many, per threshold, and over all images with their intervals."""
     tables = [_per_image(evaluation)] if len(evaluation.images) > 1 else []
-    if len(evaluation.classes) > IN_TABLE and "overlap" in evaluation.measures:
-        tables.append(_per_class(evaluation))
+    by_class, others = split_by_class(evaluation, listed(evaluation))
+    if by_class:
+        rows = class_rows(evaluation, evaluation.scores, by_class)
+        tables.append(Table("per class", ["class", *(NAMES[name] for name in by_class)], rows))
     if evaluation.isbi is not None:
         tables.append(_per_threshold(evaluation.isbi.per_threshold))
-    rows = [[called(evaluation, name), *_told(evaluation.scores[name])] for name in listed(evaluation)]
+    rows = [[called(evaluation, name), *_told(evaluation.scores[name])] for name in others]
     return [*tables, Table("over all", ["score", "value", "95 % interval"], rows)]
 
 
@@ -42,6 +44,31 @@ def difference_table(evaluation: Evaluation, other: Evaluation) -> Table:
 def listed(evaluation: Evaluation) -> list[str]:
     """The scores that a reader is shown: of instances there is no need to know the overlap of the background."""
     return [name for name in evaluation.scores if not (evaluation.kind == "instances" and name.endswith(".0"))]
+
+
+def split_by_class(evaluation: Evaluation, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of many classes: the scores that each has, for a table of their own, and all others."""
+    if len(evaluation.classes) <= IN_TABLE:
+        return [], list(names)
+    of_class = [name for name in names if "." in name]
+    scores = dict.fromkeys(name.split(".")[0] for name in of_class)
+    return list(scores), [name for name in names if name not in of_class]
+
+
+def class_rows(evaluation: Evaluation, scores: Mapping[str, Interval], names: Sequence[str]) -> list[list[str]]:
+    """Of every class its number, then each score with its interval if there is one."""
+
+    def cell(interval: Interval | None) -> str:
+        if interval is None:
+            return "-"
+        return shown(interval.value) + (f" ({between(interval)})" if interval.low is not None else "")
+
+    return [[str(number), *(cell(scores.get(f"{name}.{number}")) for name in names)] for number in evaluation.classes]
+
+
+def between(interval: Interval) -> str:
+    """The interval as text; nothing without one."""
+    return "" if interval.low is None else f"{shown(interval.low)} to {shown(interval.high)}"
 
 
 def columns(evaluation: Evaluation) -> list[str]:
@@ -127,14 +154,6 @@ def _counts(images: Sequence[ImageRecord], kinds: Sequence[str]) -> list[str]:
     return [str(objects), *(str(sum(image.objects.count(kind) for image in images)) for kind in kinds)]
 
 
-def _per_class(evaluation: Evaluation) -> Table:
-    rows = [
-        [str(evaluation.classes[each.label]), str(each.truth_pixels), shown(each.iou), shown(each.dice)]
-        for each in evaluation.overlap.classes
-    ]
-    return Table("per class", ["class", "true pixels", "IoU", "Dice"], rows)
-
-
 def _per_threshold(at: Sequence[ThresholdScores]) -> Table:
     rows = [[f"{row.threshold:.1f}", *(shown(value) for value in threshold_scores(row).values())] for row in at]
     return Table("per threshold", ["threshold", *threshold_scores(at[0])], rows)
@@ -142,6 +161,6 @@ def _per_threshold(at: Sequence[ThresholdScores]) -> Table:
 
 def _told(interval: Interval) -> tuple[str, str]:
     """A score and its interval, or why there is none, as text."""
-    if interval.low is None or interval.high is None:
+    if interval.low is None:
         return shown(interval.value), interval.reason
-    return shown(interval.value), f"{shown(interval.low)} to {shown(interval.high)} over {interval.n} {interval.unit}s"
+    return shown(interval.value), f"{between(interval)} over {interval.n} {interval.unit}s"

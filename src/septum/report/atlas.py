@@ -14,7 +14,7 @@ from scipy import ndimage
 from septum.config import Kind
 from septum.core.metrics import isbi
 from septum.core.metrics.warping import MISMATCHES
-from septum.core.overlay import CONFUSED, Rgb, paint, to_rgb
+from septum.core.overlay import CONFUSED, MARK, Rgb, paint, to_rgb
 from septum.data.images import as_channels
 from septum.engine.evaluate import WORKERS
 from septum.engine.evaluation import Evaluation, ImageRecord
@@ -31,6 +31,9 @@ FEW_IMAGES = 4  # that are shown large
 MOST_IMAGES = 30  # that are shown as a whole
 CONFIDENT = 0.9  # probability from which a prediction that contradicts the truth is suspicious
 _SURROUNDINGS = 6  # pixels shown around an error, at least
+_CLEARANCE = 2  # pixels between an error and the marks at its corners
+_GREEN = 3  # a class whose colour has no other meaning on the page
+_LONGEST_NAME = 28  # characters of an image's name under a picture
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,20 @@ def make_atlas(evaluation: Evaluation) -> Atlas:
     side = SMALL if len(errors) > MANY else LARGE
     whole_side = 1024 if len(evaluation.images) <= FEW_IMAGES else 512
     threshold = mismatch_threshold(evaluation)
+    names = short_names([image.name for image in evaluation.images])
 
     def look(k: int) -> Atlas:
-        image, kind = evaluation.images[k], evaluation.kind
+        image, name = evaluation.images[k], names[k]
         arrays = image.arrays()
         rgb = _picture(image, arrays)
-        crop = partial(_crop, rgb, arrays.labels, arrays.truth, kind)
+        labels, truth = (_drawn(part, arrays) for part in (arrays.labels, arrays.truth))
+        crop = partial(_crop, rgb, labels, truth, evaluation.kind)
+        wholes = partial(_wholes, name, None if image.image is None else rgb, labels, truth, evaluation)
         return Atlas(
-            tuple(_object(image.name, error, crop(error.box, side)) for error in drawn.get(k, [])),
-            _mismatches(image.name, arrays, rgb, threshold) if threshold is not None and image.isbi else (),
-            _suspicious(image.name, arrays, crop),
-            _wholes(image, arrays, rgb, kind, whole_side) if k < MOST_IMAGES else (),
+            tuple(_object(name, error, crop(error.box, side)) for error in drawn.get(k, [])),
+            _mismatches(name, arrays, rgb, threshold) if threshold is not None and image.isbi else (),
+            _suspicious(name, arrays, crop),
+            wholes(whole_side) if k < MOST_IMAGES else (),
         )
 
     with ThreadPoolExecutor(WORKERS) as workers:
@@ -93,6 +99,27 @@ def mismatch_threshold(evaluation: Evaluation) -> float | None:
     return evaluation.isbi.best["v_rand"].threshold if empty else best
 
 
+def short_names(names: Sequence[str]) -> list[str]:
+    """What images are called under their pictures: names of up to 28 letters, of longer ones the part that differs.
+
+    Examples
+    --------
+    >>> short_names(["a", "2024-03-17_HeLa_40x_position_01_projected", "2024-03-17_HeLa_40x_position_02_projected"])
+    ['a', '…_40x_position_01_projected', '…_40x_position_02_projected']
+    """
+    long = [name for name in names if len(name) > _LONGEST_NAME]
+    differs = next((k for k, letters in enumerate(zip(*long, strict=False)) if len(set(letters)) > 1), 0)
+    short = [_window_of(name, differs) if len(name) > _LONGEST_NAME else name for name in names]
+    return short if len(set(short)) == len(set(names)) else list(names)
+
+
+def _window_of(name: str, place: int) -> str:
+    """The part of a long name about a place."""
+    room = _LONGEST_NAME - 2
+    start = max(0, min(place - room // 2, len(name) - room))
+    return "…" * (start > 0) + name[start : start + room] + "…" * (start + room < len(name))
+
+
 def _numbered(image: ImageRecord) -> Iterator[tuple[int, ObjectError]]:
     return enumerate(image.objects.errors)
 
@@ -107,7 +134,7 @@ def _object(name: str, error: ObjectError, picture: Rgb) -> Entry:
         for what, numbers in (("truth", error.truth), ("predicted", error.prediction))
         if numbers
     )
-    caption = f"{name} · {error.said or taking_part} · {error.pixels} px"
+    caption = f"{name} · {error.said or taking_part} · {_pixels(error.pixels)}"
     return Entry(error.kind, error.pixels, Picture(picture, caption, error.kind))
 
 
@@ -125,17 +152,29 @@ def _picture(image: ImageRecord, arrays: Arrays) -> Rgb:
     return rgb
 
 
-def _wholes(image: ImageRecord, arrays: Arrays, rgb: Rgb, kind: Kind, side: int) -> tuple[Picture, ...]:
-    painted = paint(rgb, arrays.labels, truth=arrays.truth, kind=kind)
-    against = Picture(shrink(painted, side), f"{image.name}: prediction against truth", "prediction against truth")
-    if image.image is None:
+def _drawn(labels: np.ndarray, arrays: Arrays) -> np.ndarray:
+    """Labels without what is ignored: nothing is drawn there."""
+    drawn: np.ndarray = labels if arrays.ignore is None else np.where(arrays.ignore, 0, labels)
+    return drawn
+
+
+def _wholes(
+    name: str, rgb: Rgb | None, labels: np.ndarray, truth: np.ndarray, evaluation: Evaluation, side: int
+) -> tuple[Picture, ...]:
+    """The image, its truth, and the prediction against it; the last alone, on black, where there is no image."""
+    kind = evaluation.kind
+    ground = np.zeros((*truth.shape, 3), np.uint8) if rgb is None else rgb
+    painted = paint(ground, labels, truth=truth, kind=kind)
+    against = Picture(shrink(painted, side), f"{name}: prediction against truth", "prediction against truth")
+    if rgb is None:
         return (against,)
-    truth = Picture(shrink(paint(rgb, arrays.truth, kind=kind), side), f"{image.name}: truth", "truth")
-    return Picture(shrink(rgb, side), image.name, "image"), truth, against
+    # of two classes the only foreground gets a colour that means nothing else on the page
+    alone = paint(rgb, truth * _GREEN if len(evaluation.classes) == 2 and kind == "classes" else truth, kind=kind)
+    return Picture(shrink(rgb, side), name, "image"), Picture(shrink(alone, side), f"{name}: truth", "truth"), against
 
 
 def _crop(rgb: Rgb, labels: np.ndarray, truth: np.ndarray, kind: Kind, box: Box, side: int) -> Rgb:
-    """Labels and truth painted on the surroundings of a box, at most `side` pixels wide."""
+    """Labels and truth painted on the surroundings of a box, at most `side` pixels wide, its corners marked."""
     window = _window(box, labels.shape)
     small = shrink(rgb[window], side)
     # reduced before they are painted, so that outlines stay one pixel wide
@@ -144,7 +183,26 @@ def _crop(rgb: Rgb, labels: np.ndarray, truth: np.ndarray, kind: Kind, box: Box,
         for n, whole in zip(small.shape[:2], rgb[window].shape[:2], strict=True)
     )
     picked = [part[window][np.ix_(rows, columns)] for part in (labels, truth)]
-    return paint(small, picked[0], truth=picked[1], kind=kind)
+    return _cornered(paint(small, picked[0], truth=picked[1], kind=kind), box, window)
+
+
+def _cornered(picture: Rgb, box: Box, window: tuple[slice, slice]) -> Rgb:
+    """Mark the corners of a box on the picture of a window, in place."""
+    (top, bottom), (left, right) = (
+        (
+            max(0, int((low - part.start) * size / (part.stop - part.start)) - _CLEARANCE),
+            min(size, -int((part.start - high) * size // (part.stop - part.start)) + _CLEARANCE) - 1,
+        )
+        for low, high, part, size in zip(box[::2], box[1::2], window, picture.shape, strict=False)
+    )
+    arm = min(bottom - top, right - left) // 4 + 1
+    rows, columns = (
+        np.r_[top : top + arm, bottom - arm + 1 : bottom + 1],
+        np.r_[left : left + arm, right - arm + 1 : right + 1],
+    )
+    picture[np.ix_(rows, [left, right])] = MARK
+    picture[np.ix_([top, bottom], columns)] = MARK
+    return picture
 
 
 def _window(box: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -164,16 +222,17 @@ def _mismatches(name: str, arrays: Arrays, rgb: Rgb, threshold: float) -> tuple[
     interior = arrays.labels.astype(np.float32) if arrays.foreground is None else arrays.foreground
     codes = isbi.warping_mismatches(arrays.truth, interior, threshold, ignore=arrays.ignore)
     proposal = isbi.binarize(interior, threshold, arrays.ignore).astype(np.int32)
+    truth = _drawn(arrays.truth, arrays)
     found = [
         (pixels, code, box) for code in range(1, len(MISMATCHES) + 1) for box, pixels, _ in _regions(codes == code)
     ]
     entries = []
     for pixels, code, box in heapq.nlargest(MOST_REGIONS, found):
         kind = MISMATCHES[code - 1].replace("_", " ")
-        picture = _crop(rgb, proposal, arrays.truth, "classes", box, LARGE)
+        picture = _crop(rgb, proposal, truth, "classes", box, LARGE)
         marked = codes[_window(box, codes.shape)] == code
         picture[shrink(np.repeat(marked[..., None], 3, 2) * np.uint8(255), LARGE).any(2)] = CONFUSED
-        entries.append(Entry(kind, pixels, Picture(picture, f"{name} · {pixels} px", kind)))
+        entries.append(Entry(kind, pixels, Picture(picture, f"{name} · {_pixels(pixels)}", kind)))
     return tuple(entries)
 
 
@@ -194,9 +253,13 @@ def _suspicious(name: str, arrays: Arrays, crop: Callable[[Box, int], Rgb]) -> t
     found = sorted(_regions(wide, confidence), key=lambda region: -region[1])[:MOST_REGIONS]
     entries = []
     for box, pixels, sure in found:
-        caption = f"{name} · {pixels} px · probability {sure:.2f}"
+        caption = f"{name} · {_pixels(pixels)} · probability\N{NO-BREAK SPACE}{sure:.2f}"
         entries.append(Entry("suspicious", pixels * sure, Picture(crop(box, LARGE), caption, "contradiction")))
     return tuple(entries)
+
+
+def _pixels(number: int) -> str:
+    return f"{number}\N{NO-BREAK SPACE}px"
 
 
 def _regions(mask: np.ndarray, values: np.ndarray | None = None) -> Iterator[tuple[Box, int, float]]:

@@ -9,10 +9,19 @@ from numpy.typing import ArrayLike
 
 from septum.core.metrics.confidence import Interval
 from septum.core.metrics.warping import MISMATCHES
-from septum.core.overlay import AGREEMENT, CONFUSED, PREDICTION, TRUTH
-from septum.engine.evaluation import Evaluation, count
-from septum.engine.score_tables import called, columns, listed, shown, threshold_scores
-from septum.report.atlas import CONFIDENT, MOST_REGIONS, Atlas, by_kind, make_atlas, mismatch_threshold
+from septum.core.overlay import AGREEMENT, CONFUSED, MARK, PREDICTION, TRUTH
+from septum.engine.evaluation import NAMES, Evaluation, count
+from septum.engine.score_tables import (
+    between,
+    called,
+    class_rows,
+    columns,
+    listed,
+    shown,
+    split_by_class,
+    threshold_scores,
+)
+from septum.report.atlas import CONFIDENT, MOST_IMAGES, MOST_REGIONS, Atlas, by_kind, make_atlas, mismatch_threshold
 from septum.report.page import (
     Curves,
     Headline,
@@ -74,17 +83,18 @@ def report_evaluation(
     training = _training(run) if run is not None else []
     atlas = make_atlas(evaluation)
     sections: list[Section] = [Headline(_headline(evaluation))]
-    if evaluation.warnings:
-        sections.append(Text("Warnings", evaluation.warnings))
+    warnings = evaluation.warnings_with(other)
+    if warnings:
+        sections.append(Text("Warnings", [*map(_sentence, warnings)]))
     why = [f"{name}: {reason}." for name, reason in evaluation.measures.items()]
-    sections.append(Text("What was measured", [*evaluation.notes, *why]))
+    sections.append(Text("What was measured", [*map(_sentence, evaluation.notes), *why]))
     sections += _curves(evaluation)
-    sections.append(_score_table("Scores over all images", "value", evaluation.scores, evaluation))
+    sections += _score_tables("Scores over all images", "value", evaluation.scores, evaluation)
     if other is not None:
         title = "Difference to the other predictions"
-        sections.append(_score_table(title, "difference", evaluation.compare(other), evaluation))
+        sections += _score_tables(title, "difference", evaluation.compare(other), evaluation)
     sections += [*_image_table(evaluation), *training, *_wholes(evaluation, atlas), *_errors(evaluation, atlas)]
-    sections += [*_mismatches(evaluation, atlas), *_suspicious(atlas)]
+    sections += [*_mismatches(evaluation, atlas), *_suspicious(evaluation, atlas)]
     subtitle = f"{count(len(evaluation.images), 'image')}, {evaluation.kind}"
     write_page(Path(path), title="Predictions against the truth", subtitle=subtitle, sections=sections)
     return Path(path)
@@ -105,8 +115,7 @@ def _headline(evaluation: Evaluation) -> list[Number]:
     numbers = []
     for name, label in named.items():
         interval = evaluation.scores[name]
-        between = "" if interval.low is None else f"{shown(interval.low)} to {shown(interval.high)}"
-        numbers.append(Number(shown(interval.value), label, between))
+        numbers.append(Number(shown(interval.value), label, between(interval)))
     return numbers
 
 
@@ -122,7 +131,8 @@ def _curves(evaluation: Evaluation) -> list[Section]:
             "average precision": (x, [row.average_precision for row in at]),
         }
         note = "How the scores fall when a matched object must overlap its partner better."
-        sections.append(Curves("Objects found, by IoU threshold", "IoU threshold", "score", series, note=note))
+        title = "Objects found, by IoU threshold"
+        sections.append(Curves(title, "IoU threshold", "score", series, note=note, y_range=(0, 1)))
     if evaluation.isbi is not None:
         rows = evaluation.isbi.per_threshold
         x = [row.threshold for row in rows]
@@ -135,21 +145,38 @@ def _curves(evaluation: Evaluation) -> list[Section]:
         }
         best = evaluation.isbi.best["v_rand"]
         note = f"Best V_Rand: {shown(best.value)} at the threshold {best.threshold:.1f}."
-        sections.append(Curves("ISBI 2012, by threshold", "threshold of the probability", "score", series, note=note))
+        across = "threshold of the probability"
+        sections.append(Curves("ISBI 2012, by threshold", across, "score", series, note=note, y_range=(0, 1)))
         warping = {"warping error": (x, [row["warping error"] for row in table])}
-        sections.append(Curves("Warping error, by threshold", "threshold of the probability", "error", warping))
+        best = evaluation.isbi.best["warping_error"]
+        note = f"Best: {shown(best.value)} at the threshold {best.threshold:.1f}."
+        sections.append(Curves("Warping error, by threshold", across, "error", warping, note=note))
     return sections
 
 
-def _score_table(title: str, column: str, scores: Mapping[str, Interval], evaluation: Evaluation) -> Table:
+def _score_tables(title: str, column: str, scores: Mapping[str, Interval], evaluation: Evaluation) -> list[Section]:
+    """A line per score; a line per class if there are many."""
+    by_class, others = split_by_class(evaluation, [name for name in listed(evaluation) if name in scores])
+    reasons = {scores[name].reason for name in others}
+    for_all = reasons.pop() if len(reasons) == 1 else ""  # the one reason why there is no interval at all
+    header = ["score", column] if for_all else ["score", column, "95 % interval", "resampled over"]
     rows = []
-    for name, interval in ((name, scores[name]) for name in listed(evaluation) if name in scores):
+    for name, interval in ((name, scores[name]) for name in others):
         over = interval.reason or count(interval.n, interval.unit)
-        between = "–" if interval.low is None else f"{shown(interval.low)} to {shown(interval.high)}"
-        rows.append([called(evaluation, name), shown(interval.value), between, over])
-    note = "Resampling objects of a few images says how sure a score is for these images, not for others."
-    by_object = any(interval.unit == "object" and interval.low is not None for interval in scores.values())
-    return Table(title, ["score", column, "95 % interval", "resampled over"], rows, note if by_object else "")
+        row = [called(evaluation, name), shown(interval.value), between(interval) or "–", over]
+        rows.append(row[: len(header)])
+    by_object = any(scores[name].unit == "object" and scores[name].low is not None for name in others)
+    note = "Resampling objects of a few images says how sure a score is for these images, not for others." * by_object
+    tables: list[Section] = [Table(title, header, rows, f"No intervals ({for_all})." if for_all else note)]
+    if by_class:
+        names = ["class", *(NAMES[name] for name in by_class)]
+        tables.append(Table(f"{title}, by class", names, class_rows(evaluation, scores, by_class)))
+    return tables
+
+
+def _sentence(said: str) -> str:
+    """Begun with a capital letter, ended with a full stop."""
+    return said[0].upper() + said[1:] + "." * (not said.endswith("."))
 
 
 def _image_table(evaluation: Evaluation) -> list[Section]:
@@ -164,6 +191,7 @@ def _image_table(evaluation: Evaluation) -> list[Section]:
 
 
 def _legend(evaluation: Evaluation) -> dict[str, ArrayLike]:
+    """What colours say where a prediction is drawn against its truth."""
     legend: dict[str, ArrayLike] = {"only in the truth": TRUTH, "only predicted": PREDICTION}
     if evaluation.kind == "instances":
         return legend | {"outlines of both": AGREEMENT}
@@ -171,8 +199,13 @@ def _legend(evaluation: Evaluation) -> dict[str, ArrayLike]:
 
 
 def _wholes(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
-    hidden = len(evaluation.images) - len({picture.caption.split(":")[0] for picture in atlas.wholes})
-    note = f"{count(hidden, 'more image')} not shown." if hidden > 0 else ""
+    hidden = len(evaluation.images) - MOST_IMAGES
+    alone = all(image.image is None for image in evaluation.images)
+    note = "" if alone else "Each image, its truth, and then the prediction against the truth, where the colours mean:"
+    if hidden > 0:
+        note = f"{count(hidden, 'more image')} not shown. {note}"
+    if any(image.ignored_pixels for image in evaluation.images):
+        note = f"Nothing is drawn where pixels are ignored. {note}"
     return [Pictures("Images, truth and predictions", atlas.wholes, 3, note, _legend(evaluation))]
 
 
@@ -187,7 +220,8 @@ def _errors(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
             left = number - len(kinds[kind])
             note = _WHAT[kind] + " Worst first, by the pixels that it costs."
             note += f" {left} smaller ones are in the CSV only." if left else ""
-            sections.append(_crops(f"{kind.capitalize()}: {number}", kinds[kind], note, _legend(evaluation)))
+            legend = _legend(evaluation) | {"where to look": MARK}
+            sections.append(_crops(f"{kind.capitalize()}: {number}", kinds[kind], note, legend))
     return sections
 
 
@@ -199,20 +233,24 @@ def _mismatches(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
             note = f"Mismatches of the warping error at the threshold {threshold:.1f}, largest first."
             if len(atlas.mismatches) == MOST_REGIONS:
                 note += f" The largest {MOST_REGIONS} of all types are shown."
-            legend = {"only in the truth": TRUTH, "only predicted": PREDICTION, kind: CONFUSED}
-            sections.append(_crops(f"Warping: {kind}", kinds[kind], note, legend))
+            legend = {"only in the truth": TRUTH, "only predicted": PREDICTION, kind: CONFUSED, "where to look": MARK}
+            sections.append(_crops(f"Warping, {kind}: {len(kinds[kind])}", kinds[kind], note, legend))
     return sections
 
 
-def _suspicious(atlas: Atlas) -> list[Section]:
+def _suspicious(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
     if not atlas.suspicious:
         return []
     note = (
         f"Here the prediction is confident (probability {CONFIDENT} or more) and contradicts the truth. Either the "
         "network is wrong, or the label is: look at these before you trust either."
     )
-    legend = {"only in the truth": TRUTH, "only predicted": PREDICTION}
-    return [_crops("Suspicious labels", [entry.picture for entry in atlas.suspicious], note, legend)]
+    legend = _legend(evaluation) | {"where to look": MARK}
+    return [
+        _crops(
+            f"Suspicious labels: {len(atlas.suspicious)}", [entry.picture for entry in atlas.suspicious], note, legend
+        )
+    ]
 
 
 def _crops(title: str, pictures: list[Picture], note: str, legend: Mapping[str, ArrayLike]) -> Pictures:

@@ -24,7 +24,8 @@ from septum.errors import ImageError
 _PAGE_BYTES = 4_500_000  # what pictures may fill with their captions; leaves a page of 5 MB some for the rest
 _MARKUP_BYTES = 120  # of one picture
 _CROP_SIDE = 128  # pixels; pictures up to this size are crops: enlarged with crisp pixels, compressed without blur
-_FOLDED_FROM = 40  # pictures of one section that are shown; the others are folded away
+_SHORT = 24  # characters; cells up to this length are not broken into lines
+_SHOWN = 40  # pictures of a section, and what fills their last row; the others are folded away
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Table:
 class Curves:
     """Named series (x, y) in one diagram; points that are not finite (or not positive, with `log_y`) are left out.
 
-    With `smooth`, a series is drawn pale, and on top its running mean over a twenty-fifth of its points.
+    With `smooth`, a series is drawn pale, and on top its running mean over a twenty-fifth of its points. The axis goes
+    over `y_range`, or as far as the points do.
     """
 
     title: str
@@ -79,6 +81,7 @@ class Curves:
     note: str = ""
     smooth: bool = False
     log_y: bool = False
+    y_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,6 @@ def write_page(path: Path, *, title: str, subtitle: str = "", sections: Sequence
         subtitle=subtitle,
         footer=footer,
         sections=[_view(section, compression) | {"anchor": f"s{i}"} for i, section in enumerate(sections, 1)],
-        folded_from=_FOLDED_FROM,
     )
     write_text(path, html)
 
@@ -283,6 +285,7 @@ def _view(section: Section, compression: _Compression) -> dict[str, Any]:
                 "legend": {name: _css_colour(colour) for name, colour in section.legend.items()},
                 "crops": all(_is_crop(picture) for picture in section.pictures),
                 "pictures": [_figure(picture, compression) for picture in section.pictures],
+                "shown": math.ceil(_SHOWN / section.columns) * section.columns,
             }
 
 
@@ -304,7 +307,7 @@ def _figure(picture: Picture, compression: _Compression) -> dict[str, Any]:
 
 
 def _table(table: Table) -> dict[str, Any]:
-    """Cells as text, and per cell the CSS classes 'number' and 'best'."""
+    """Cells as text, and per cell the CSS classes 'number', 'short' and 'best'."""
     columns = [_column([row[i] for row in table.rows], table.best.get(name)) for i, name in enumerate(table.header)]
     numeric = [any("number" in classes for _, classes in column) for column in columns]
     header = [(name, "number" if right else "") for name, right in zip(table.header, numeric, strict=True)]
@@ -316,9 +319,10 @@ def _column(cells: Sequence[object], best: Literal["highest", "lowest"] | None) 
     decimals = _decimals(numbers)
     right = ["number"] if numbers and all(_is_number(cell) or _is_gap(cell) for cell in cells) else []
     winners = {max(numbers) if best == "highest" else min(numbers)} if best and numbers else set()
-    return [
-        (_text(cell, decimals), " ".join(right + ["best"] * (_is_number(cell) and cell in winners))) for cell in cells
-    ]
+    texts = [_text(cell, decimals) for cell in cells]
+    short = [["short"] * (not right and len(text) <= _SHORT) for text in texts]
+    bold = [["best"] * (_is_number(cell) and cell in winners) for cell in cells]
+    return [(text, " ".join(right + s + b)) for text, s, b in zip(texts, short, bold, strict=True)]
 
 
 def _is_number(cell: object) -> TypeGuard[float]:
@@ -367,7 +371,7 @@ def _chart(curves: Curves) -> dict[str, Any]:
     x0, x1 = _range(all_x)
     x0 = 0.0 if 0 < x0 <= x1 / 10 else x0
     x_ticks = [(tick, label) for tick, label in zip(*_ticks(x0, x1), strict=True) if x0 <= tick <= x1]
-    y_ticks = list(zip(*_ticks(*_range(all_y), curves.log_y), strict=True))
+    y_ticks = list(zip(*_ticks(*(curves.y_range or _range(all_y)), curves.log_y), strict=True))
 
     def scale(y: ArrayLike) -> NDArray[np.float64]:
         return np.log10(np.asarray(y, float)) if curves.log_y else np.asarray(y, float)

@@ -1,8 +1,12 @@
 """Bad arrays get one sentence from every score."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from septum.core import metrics
 from septum.core.metrics import ctc, isbi, matching, overlap, surface
 from septum.errors import ConfigError, ImageError
 
@@ -52,8 +56,11 @@ def test_labels_of_every_integer_type_score_the_same(score, dtype):
     [
         (np.full((2, 3), 1.5), "slice 1 of the probabilities runs from 1.5 to 1.5, expected 0..1"),
         (np.full((2, 3), -0.1), "runs from -0.1 to -0.1, expected 0..1"),
-        (np.full((2, 3), np.nan), "runs from nan to nan, expected 0..1"),
-        (np.full((2, 3), 255, np.uint8), "holds uint8 values, expected floats in 0..1; divide 8-bit maps by 255"),
+        (np.full((2, 3), 200.0), "runs from 200 to 200, expected 0..1; divide 8-bit values by 255"),
+        (np.full((2, 3), np.nan), "holds NaN in 6 of 6 pixels, expected 0..1"),
+        (np.full((2, 3), 255, np.uint8), "holds uint8 values, expected floats in 0..1; divide by 255"),
+        (np.full((2, 3), 9, np.uint16), "holds uint16 values, expected floats in 0..1; divide by 65535"),
+        (np.full((2, 3), True), "holds bool values, expected floats in 0..1; save probabilities"),
         (np.zeros((3, 3)), r"slice 1 of the probabilities has shape \(3, 3\), but its truth has \(2, 3\)"),
     ],
 )
@@ -106,3 +113,11 @@ def test_thresholds_and_radii_out_of_range():
         isbi.evaluate_stack([GOOD], np.zeros((1, 2, 3)), radius=0)
     with pytest.raises(ImageError, match=r"pixel_size needs one positive number for each of 2 axes, got \(0.1,\)"):
         surface.surface_distance(GOOD, GOOD, pixel_size=(0.1,))
+
+
+def test_families_of_scores_are_loaded_when_first_used():
+    code = "import septum; print(septum.metrics.matching.match([[1]], [[1]]).scores.per_threshold[0].f1)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.stdout == "1.0\n", ran.stderr
+    with pytest.raises(AttributeError, match="no attribute 'scores'"):
+        metrics.scores  # noqa: B018

@@ -33,13 +33,19 @@ def check_labels(labels: ArrayLike, name: str) -> Labels:
 def check_probabilities(probabilities: ArrayLike, name: str) -> NDArray[np.float32]:
     """Return the map in float32, as the challenge's code holds it; raises ImageError unless floats in 0..1."""
     probabilities = np.asarray(probabilities)
-    if probabilities.dtype.kind != "f":
-        raise ImageError(
-            f"{name} holds {probabilities.dtype} values, expected floats in 0..1; divide 8-bit maps by 255"
-        )
+    kind = probabilities.dtype.kind
+    if kind != "f":
+        cure = f"divide by {np.iinfo(probabilities.dtype).max}" if kind == "u" else "save probabilities"
+        raise ImageError(f"{name} holds {probabilities.dtype} values, expected floats in 0..1; {cure}")
     low, high = (probabilities.min(), probabilities.max()) if probabilities.size else (0.0, 0.0)
-    if not (low >= 0 and high <= 1):  # also true of NaN
-        raise ImageError(f"{name} runs from {low:g} to {high:g}, expected 0..1; give probabilities instead of logits")
+    if np.isnan(low):
+        raise ImageError(
+            f"{name} holds NaN in {int(np.isnan(probabilities).sum())} of {probabilities.size} pixels, expected 0..1; "
+            "mark pixels without a prediction with an ignore mask"
+        )
+    if low < 0 or high > 1:
+        cure = "divide 8-bit values by 255" if low >= 0 and high <= 255 else "give probabilities instead of logits"
+        raise ImageError(f"{name} runs from {low:g} to {high:g}, expected 0..1; {cure}")
     return probabilities.astype(np.float32, copy=False)
 
 

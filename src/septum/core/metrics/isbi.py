@@ -379,11 +379,13 @@ def _slice(
 ) -> tuple[Mask, NDArray[np.float32], Mask | None]:
     """One checked slice: interior of the truth, probabilities in float32, ignored pixels."""
     truth = check_labels(labels, f"{name} of the truth") != 0
-    interior_probability = check_probabilities(probabilities, f"{name} of the probabilities")
-    check_same_shape(f"{name} of the probabilities", interior_probability, truth, "its truth")
+    probabilities = np.asarray(probabilities)
+    check_same_shape(f"{name} of the probabilities", probabilities, truth, "its truth")
     if truth.ndim != 2:
         raise ImageError(f"{name} has {truth.ndim} axes, but a slice is (Y, X); give a stack as (Z, Y, X)")
     mask = check_ignore(ignore, truth)
+    shown = probabilities if mask is None else np.where(mask, 0, probabilities)  # whatever they are, even NaN
+    interior_probability = check_probabilities(shown, f"{name} of the probabilities")
     return (truth if mask is None else truth & ~mask), interior_probability, mask
 
 
