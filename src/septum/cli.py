@@ -36,6 +36,12 @@ class Recipe(StrEnum):
     paper = "paper"
 
 
+class Paper(StrEnum):
+    em = "em"
+    dic_hela = "dic-hela"
+    phc_u373 = "phc-u373"
+
+
 class Kind(StrEnum):
     instances = "instances"
     classes = "classes"
@@ -295,6 +301,69 @@ def demo(
     print(f"look at {result.report}")
 
 
+@app.command(
+    epilog="Examples:  septum reproduce em --output em --budget 20min   |   "
+    "septum reproduce dic-hela --output hela --recipe paper --folds 01"
+)
+def reproduce(
+    name: Annotated[Paper, typer.Argument(help="Which of the paper's experiments.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for the report, figures, networks, and what the challenge takes."),
+    ],
+    recipe: Annotated[
+        Recipe | None, typer.Option(help="fast (default): soonest to a good score; paper: to the letter.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="How long to train each fold, such as 20min (default) or 10h.")
+    ] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="Only these, named after what they are tested on, such as 24-29,test or 01.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as unet.base_channels=32."),
+    ] = None,
+    device: DeviceOption = Device.auto,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Repeat an experiment of the U-Net paper and put its numbers beside yours; goes on where it was stopped."""
+    from septum.data.catalog import find
+    from septum.experiments.reproduce import EXPERIMENTS, Asked
+    from septum.experiments.reproduce import reproduce as repeat
+
+    asked = Asked(
+        recipe=recipe.value if recipe else None,
+        budget=parse_duration(budget) if budget is not None else None,
+        changes=parse_settings(settings) if settings else None,
+        folds=folds.split(",") if folds is not None else None,
+    )
+    with CountDisplay(quiet or as_json, name.value) as download:
+        folder = find(EXPERIMENTS[name.value].data, progress=download.show)
+    with TrainingDisplay(quiet or as_json) as display, interruptible() as interrupted:
+        records = repeat(name.value, folder, output, asked, pick_device(device))
+        while True:
+            try:
+                display.show(next(records))
+            except StopIteration as end:
+                result = end.value
+                break
+            if interrupted:
+                records.close()
+                display.say(
+                    f"stopped, everything is saved; go on with: septum reproduce {name.value} --output {output}"
+                )
+                raise typer.Exit(130)
+    if as_json:
+        print(json.dumps(result.results, indent=1))
+        return
+    for table in result.tables:
+        print(f"\n{table.title}")
+        print_table([str(name) for name in table.header], [[cell_text(cell) for cell in row] for row in table.rows])
+    print(f"look at {result.report}")
+
+
 @data_app.command("list", epilog="Example:  septum data list")
 def data_list(as_json: Json = False) -> None:
     """List the public data sets that Septum can find or download."""
@@ -434,6 +503,13 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
         print("  ".join(cells).rstrip())
 
 
+def cell_text(cell: object) -> str:
+    """Return a cell of a table as text: a number to four digits, a dash where there is none."""
+    if cell is None:
+        return "-"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
 class Display:
     """A rich progress bar on standard error, or nothing if quiet."""
 
@@ -493,6 +569,8 @@ class TrainingDisplay(Display):
             self.score = f"  validation {record.scores['score']:.3f}"
             scores = "  ".join(f"{key} {value:.3f}" for key, value in record.scores.items() if key != "score")
             self.say(f"step {record.step}: {scores}{'  (best so far)' if record.best else ''}")
+        elif name == "Progress":
+            self.advance(record.text, record.done, record.total)
         elif name == "EndedEarly":
             self.say(
                 f"the machine was slower than its probe: ended at step {record.step} of {record.steps} "

@@ -164,6 +164,26 @@ def paint(
     return painted.astype(np.uint8)
 
 
+def colour(labels: NDArray) -> Rgb:
+    """Draw instances as areas of one colour each, told apart from their neighbours, on black.
+
+    Parameters
+    ----------
+    labels : (Y, X) integer array
+        0 is background; every other value is one instance.
+
+    Returns
+    -------
+    (Y, X, 3) uint8 array
+
+    Examples
+    --------
+    >>> colour(np.array([[0, 1, 1]]))[0].tolist()
+    [[0, 0, 0], [230, 159, 0], [230, 159, 0]]
+    """
+    return np.where(labels[..., None] > 0, PALETTE[_colour_index(labels, "instances")], np.uint8(0))
+
+
 def _fill(painted: NDArray[np.float32], where: NDArray[np.bool_], colours: Rgb, share: float) -> None:
     """Mix one colour (3,), or one per pixel (Y, X, 3), into a picture, in place."""
     mixed = colours[where] if colours.ndim == 3 else colours
