@@ -16,6 +16,15 @@ _CURE_READ_ONLY = "choose another folder or ask for the right to write there"
 
 
 @contextmanager
+def output_errors(path: str | Path) -> Iterator[None]:
+    """Turn what keeps the system from writing to a path into one sentence, an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {_reason(error)}") from error
+
+
+@contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a path beside the wanted one to write to; it takes the wanted name when the block ends well.
 
@@ -40,11 +49,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     beside = path.with_name(f".part.{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        os.replace(beside, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {_reason(error)}") from error
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield beside
+            os.replace(beside, path)
     finally:
         with suppress(OSError):
             beside.unlink()
