@@ -277,7 +277,13 @@ def no_summary(*_):
 
 def test_results_of_other_settings_or_another_experiment_are_not_mixed(cell_data, em_data, tmp_path):
     output = tmp_path / "out"
-    next(begin("phc-u373", cell_data, output, budget=60.0))
+    wrong = reproduce("phc-u373", cell_data, output, Asked(changes={"patsch": 16}), CPU)
+    with pytest.raises(ConfigError, match="did you mean 'patch'"):
+        finish(wrong)
+    steps = begin("phc-u373", cell_data, output, budget=60.0)  # a slip before anything is trained does no harm
+    while not isinstance(next(steps), StepDone):
+        pass
+    steps.close()
     with pytest.raises(ConfigError, match="begun with recipe 'fast', now it is 'paper'"):
         next(begin("phc-u373", cell_data, output, recipe="paper"))
     with pytest.raises(ConfigError, match=r"begun with budget 60.0, now it is 90.0"):

@@ -68,10 +68,10 @@ class _Em:
         "The truth of the challenge's 30 test slices was never published. Here the 30 annotated slices are cut into "
         "five contiguous blocks of six: a network learns from 24 slices and is tested on the six that it never saw, "
         "five times over. The scores are those of all tested slices together.",
-        "So the numbers above the line are of other slices than ours: they say whether the order of magnitude is "
-        "right, not who is ahead. Ours learn from 24 slices (of these the validation takes a fifth), the paper's "
-        "network learned from 30. The slices beside a tested block are 50 nm away from it and in the training, which "
-        "makes ours easier; the test volume lies apart.",
+        "So the published numbers are of other slices than ours: they say whether the order of magnitude is right, not "
+        "who is ahead. Ours learn from 24 slices, of which the validation takes a fifth; the paper's network had 30. "
+        "The slices beside a tested block are 50 nm away from it and in the training, which makes ours easier; the "
+        "test volume lies apart.",
         "All measures are the best of ten thresholds 0, 0.1, ... 0.9 on the tested slices themselves, one threshold "
         "for all of them: that is the challenge's rule. Interior of a cell is foreground. A map that nowhere falls "
         "below a threshold has no splits, so the warping error is to be read with its threshold.",

@@ -147,10 +147,11 @@ def describe_training(folder: Path, model: Model) -> dict[str, Any]:
     return {
         "trained_on": list(config.data),
         "held_out": config.held_out,
-        "steps": config.train.steps,
+        "steps": records[-1]["step"],
+        "planned_steps": config.train.steps,
         "weights_of_step": model.card.step,
         "ended_early": any("ended_early" in record for record in records),
-        "seconds": seconds[-1] if seconds else None,
+        "seconds": seconds[-1],
         "validation": model.card.scores,
         "config": config.train.model_dump(mode="json"),
         "data": config.data,

@@ -110,8 +110,9 @@ def reproduce(
             device=device,
         )
         scores = yield from experiment.judge(fold, folder, model, output)
-        results[fold] = {"description": fold.description, **describe_training(place, model), "scores": scores}
-        write_json(place / RESULT, results[fold] or {})
+        result = {"description": fold.description, **describe_training(place, model), "scores": scores}
+        write_json(place / RESULT, result)
+        results[fold] = result
         summary = _write(experiment, settings, folder, output, results)
     if summary is None:
         summary = _write(experiment, settings, folder, output, results)
@@ -131,8 +132,8 @@ def _settings(name: str, output: Path, asked: Asked) -> ReproductionSettings:
     file = output / SETTINGS
     given = {"recipe": asked.recipe, "budget": asked.budget, "changes": asked.changes}
     wanted: dict[str, Any] = {"experiment": name} | {key: value for key, value in given.items() if value is not None}
-    if not file.exists():
-        if output.is_dir() and any(output.iterdir()):
+    if not any(output.glob("folds/*/config.json")):  # nothing is trained yet, so nothing can be mixed
+        if output.is_dir() and any(path != file for path in output.iterdir()):
             raise ConfigError(f"{output} holds other files, which could be overwritten; choose another --output")
         settings = ReproductionSettings(**wanted)
         write_json(file, settings.model_dump())
@@ -182,7 +183,8 @@ def _write(
     figures: list[Section] = []
     for figure in summary.figures:
         write_png(output / f"{figure.name}.png", compose(figure))
-        figures.append(Pictures(figure.title, figure.panels, columns=figure.columns, note=figure.note))
+        columns = 2 if figure.columns == 4 else figure.columns  # larger on a page than in print
+        figures.append(Pictures(figure.title, figure.panels, columns=columns, note=figure.note))
     first, *tables = summary.tables
     missing = [fold.name for fold, result in results.items() if result is None]
     incomplete = (
@@ -215,9 +217,10 @@ def training_table(done: Mapping[Fold, dict[str, Any]]) -> Table:
                 fold.name,
                 fold.description,
                 result["steps"],
-                None if result["seconds"] is None else result["seconds"] / 60,
+                result["seconds"] / 60,
                 f"{result['device']}, {result['threads']} threads",
-                result["held_out"] + (" (ended early by the clock)" if result["ended_early"] else ""),
+                result["held_out"]
+                + (f"; the clock ended it before step {result['planned_steps']}" if result["ended_early"] else ""),
             ]
             for fold, result in done.items()
         ],
