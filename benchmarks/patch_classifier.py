@@ -143,7 +143,7 @@ def main() -> None:
         seconds = (time.perf_counter() - begin) / len(tested)
         best = isbi.evaluate_stack(truth, maps).best
         results[name] = {"seconds_per_image": seconds} | {key: vars(value) for key, value in best.items()}
-    results["sliding window"]["steps"], results["U-Net"]["steps"] = steps, model.card.config.steps
+    results["sliding window"]["steps"], results["U-Net"]["steps"] = steps, model.card.step
     times = [results[name]["seconds_per_image"] for name in ("sliding window", "U-Net")]
     results["ratio"] = {"sliding window / U-Net, seconds per image": times[0] / times[1]}
     record.save(
