@@ -1,0 +1,124 @@
+"""Which settings train best? A contest inside the training images: the test images take no part in it.
+
+    SEPTUM_DATA=... python benchmarks/contest.py em --steps 1500 --seed 0 --set unet.base_channels=32
+    SEPTUM_DATA=... python benchmarks/contest.py dic-hela --steps 1000 --set instances=rim
+
+em: slices 0-17 of ISBI 2012 for training, 18-23 to choose on (24-29 are the test). dic-hela: frames of video 01 before
+the last three for training, these three to choose on (video 02 is the test). dsb2018: every second image of the first
+20 for training, the other ten to choose on (the last 20 are the test). Every entry, winner or loser, is one record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import record
+import torch
+
+from septum.cli import parse_duration, parse_settings
+from septum.core.metrics import ctc, isbi, matching
+from septum.core.tiling import ArraySource
+from septum.data.catalog import find
+from septum.data.dataset import Dataset, load_dataset, load_pairs
+from septum.engine.holdout import nothing_held_out
+from septum.engine.model import Model
+from septum.engine.plan import recipe
+from septum.engine.predict import drain, segment
+from septum.engine.train import fit
+
+LOG = Path(__file__).parent / "results" / "contest.jsonl"
+
+
+def split(name: str, kind: Any = None) -> tuple[Dataset, Dataset]:
+    """Training and choosing part, both inside the training data."""
+    if name == "em":
+        folder = find("isbi2012")
+        images, labels = (sorted((folder / part).iterdir()) for part in ("images", "labels"))
+        pairs: list[Any] = [(image, label, None) for image, label in zip(images, labels, strict=True)]
+        return load_pairs(pairs[:18], kind=kind), load_pairs(pairs[18:24])
+    whole = load_dataset(find(name) / "01" if name == "dic-hela" else find(name))
+    if name == "dic-hela":
+        parts = range(0, len(whole.samples) - 3), range(len(whole.samples) - 3, len(whole.samples))
+    else:
+        parts = range(0, 20, 2), range(1, 20, 2)
+    return subset(whole, parts[0]), subset(whole, parts[1])
+
+
+def subset(dataset: Dataset, indices: range) -> Dataset:
+    """Some samples of a data set."""
+    from dataclasses import replace
+
+    samples = tuple(dataset.samples[index] for index in indices)
+    return replace(dataset, samples=samples, hashes={sample.name: dataset.hashes[sample.name] for sample in samples})
+
+
+def scores(model: Model, dataset: Dataset) -> dict[str, float]:
+    """The measure that counts for the data: V_Rand and V_Info of EM at the best threshold, SEG, F1 and PQ of cells."""
+    predictions = [drain(segment(model.net, model.card.config, ArraySource(s.image))) for s in dataset.samples]
+    if dataset.kind == "classes":
+        best = isbi.evaluate_stack(
+            np.stack([sample.labels for sample in dataset.samples]),
+            np.stack([np.clip(p.probabilities[1], 0, 1) for p in predictions]),
+        ).best
+        return {name: float(value.value) for name, value in best.items()}
+    frames, matched = [], []
+    for sample, prediction in zip(dataset.samples, predictions, strict=True):
+        frames.append(ctc.match_frame(sample.labels, prediction.labels, frame=sample.name, ignore=sample.ignore))
+        matched.append(matching.match(sample.labels, prediction.labels, ignore=sample.ignore, thresholds=[0.5, 0.7]).scores)
+    at = matching.pool(matched).per_threshold
+    return {
+        "seg": float(ctc.pool(frames).seg_over_these_frames or 0),
+        "f1": at[0].f1,
+        "f1_at_0.7": at[1].f1,
+        "panoptic_quality": at[0].panoptic_quality,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=["em", "dic-hela", "dsb2018"])
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--budget")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--kind", choices=["instances"], help="train EM on cell interiors as instances, with Eq. 2")
+    parser.add_argument("--keep", type=Path, help="keep the run in this folder")
+    arguments = parser.parse_args()
+    training, choosing = split(arguments.data, arguments.kind)
+    changes = {**parse_settings(arguments.settings), "steps": arguments.steps, "seed": arguments.seed}
+    config = recipe("fast", training, torch.device("cpu"), changes)
+    budget = parse_duration(arguments.budget) if arguments.budget else None
+    begin, begin_cpu = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as temporary:
+        steps = fit(
+            training, config, arguments.keep or Path(temporary) / "run", held_out=nothing_held_out(), budget=budget
+        )
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                model = end.value
+                break
+    entry = {
+        "data": arguments.data,
+        "settings": arguments.settings + ([f"kind={arguments.kind}"] if arguments.kind else []),
+        "seed": arguments.seed,
+        "steps": model.card.config.steps,
+        "seconds": round(time.perf_counter() - begin, 1),
+        "cpu_seconds": round(time.process_time() - begin_cpu, 1),
+        "hardware": record.hardware(),
+        "scores": {name: round(value, 5) for name, value in scores(model, choosing).items()},
+    }
+    with LOG.open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+    print(json.dumps(entry), flush=True)
+
+
+if __name__ == "__main__":
+    main()
