@@ -22,6 +22,7 @@ import record
 import torch
 
 from septum.cli import parse_duration, parse_settings
+from septum.config import TtaConfig
 from septum.core.metrics import ctc, isbi, matching
 from septum.core.tiling import ArraySource
 from septum.data.catalog import find
@@ -44,7 +45,7 @@ def split(name: str, kind: Any = None) -> tuple[Dataset, Dataset]:
         return load_pairs(pairs[:18], kind=kind), load_pairs(pairs[18:24])
     whole = load_dataset(find(name) / "01" if name == "dic-hela" else find(name))
     if name == "dic-hela":
-        parts = range(0, len(whole.samples) - 3), range(len(whole.samples) - 3, len(whole.samples))
+        parts = range(len(whole.samples) - 3), range(len(whole.samples) - 3, len(whole.samples))
     else:
         parts = range(0, 20, 2), range(1, 20, 2)
     return subset(whole, parts[0]), subset(whole, parts[1])
@@ -58,25 +59,28 @@ def subset(dataset: Dataset, indices: range) -> Dataset:
     return replace(dataset, samples=samples, hashes={sample.name: dataset.hashes[sample.name] for sample in samples})
 
 
-def scores(model: Model, dataset: Dataset) -> dict[str, float]:
+def scores(model: Model, dataset: Dataset, em: bool, tta: TtaConfig | None = None) -> dict[str, float]:
     """The measure that counts for the data: V_Rand and V_Info of EM at the best threshold, SEG, F1 and PQ of cells."""
-    predictions = [drain(segment(model.net, model.card.config, ArraySource(s.image))) for s in dataset.samples]
-    if dataset.kind == "classes":
+    sources = [ArraySource(sample.image) for sample in dataset.samples]
+    predictions = [drain(segment(model.net, model.card.config, source, tta=tta)) for source in sources]
+    if em:
         best = isbi.evaluate_stack(
-            np.stack([sample.labels for sample in dataset.samples]),
+            np.stack([sample.labels > 0 for sample in dataset.samples]).astype(np.uint8),
             np.stack([np.clip(p.probabilities[1], 0, 1) for p in predictions]),
         ).best
-        return {name: float(value.value) for name, value in best.items()}
+        return {name: round(float(value.value), 5) for name, value in best.items()}
     frames, matched = [], []
     for sample, prediction in zip(dataset.samples, predictions, strict=True):
         frames.append(ctc.match_frame(sample.labels, prediction.labels, frame=sample.name, ignore=sample.ignore))
-        matched.append(matching.match(sample.labels, prediction.labels, ignore=sample.ignore, thresholds=[0.5, 0.7]).scores)
+        matched.append(
+            matching.match(sample.labels, prediction.labels, ignore=sample.ignore, thresholds=[0.5, 0.7]).scores
+        )
     at = matching.pool(matched).per_threshold
     return {
-        "seg": float(ctc.pool(frames).seg_over_these_frames or 0),
-        "f1": at[0].f1,
-        "f1_at_0.7": at[1].f1,
-        "panoptic_quality": at[0].panoptic_quality,
+        "seg": round(float(ctc.pool(frames).seg_over_these_frames or 0), 5),
+        "f1": round(at[0].f1, 5),
+        "f1_at_0.7": round(at[1].f1, 5),
+        "panoptic_quality": round(at[0].panoptic_quality, 5),
     }
 
 
@@ -113,7 +117,10 @@ def main() -> None:
         "seconds": round(time.perf_counter() - begin, 1),
         "cpu_seconds": round(time.process_time() - begin_cpu, 1),
         "hardware": record.hardware(),
-        "scores": {name: round(value, 5) for name, value in scores(model, choosing).items()},
+        "scores": scores(model, choosing, arguments.data == "em"),
+        "scores_averaged_over_8": scores(
+            model, choosing, arguments.data == "em", TtaConfig(kind="dihedral", versions=8)
+        ),
     }
     with LOG.open("a") as file:
         file.write(json.dumps(entry) + "\n")

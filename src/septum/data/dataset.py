@@ -76,9 +76,10 @@ def load_dataset(
 
     Notes
     -----
-    Cell Tracking Challenge folders, the reading rule: only frames with gold truth (``man_seg``) are used. A frame in
-    which some tracking marker (``TRA/man_track``) lies on no segmented object is only partly annotated, and every pixel
-    that is 0 in its ``man_seg`` is ignored; any other frame is fully annotated.
+    Cell Tracking Challenge folders, the reading rule: only frames with gold truth (``man_seg``) are used. Around a
+    tracking marker (``TRA/man_track``) that lies on no segmented object, background is ignored as far as some segmented
+    cell of the frame reaches from its own marker (`septum.data.markers.unannotated`); any other frame is fully
+    annotated.
 
     Examples
     --------

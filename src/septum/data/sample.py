@@ -14,6 +14,7 @@ from septum.data.findings import BadFile, Finding, finding
 from septum.data.images import ImageFile, check_finite, open_image
 from septum.data.labels import read_labels
 from septum.data.layout import Pair, is_roi
+from septum.data.markers import unannotated
 from septum.data.rois import read_rois
 from septum.data.stored import PixelSize
 
@@ -115,7 +116,7 @@ def _annotation(pair: Pair, image: ImageFile | None) -> tuple[Sequence[np.ndarra
         ignore = [mask != 0 if roi is None else roi | (mask != 0) for roi, mask in zip(ignore, masks, strict=True)]
     if pair.markers:
         marks = _alike(read_labels(pair.markers).frames, labels, pair.markers, pair.labels)
-        ignore = [*map(_unannotated, labels, marks)]
+        ignore = [*map(unannotated, labels, marks)]
     return labels, [mask if mask is not None and mask.any() else None for mask in ignore]
 
 
@@ -130,12 +131,6 @@ def _alike(frames: Sequence[np.ndarray], labels: Sequence[np.ndarray], file: Pat
 
 def _frames(stack: Sequence[np.ndarray]) -> str:
     return f"{len(stack)} frame" + ("" if len(stack) == 1 else "s")
-
-
-def _unannotated(labels: np.ndarray, markers: np.ndarray) -> np.ndarray | None:
-    """Apply the reading rule of challenge folders (`load_dataset`) to one frame."""
-    marked, covered = np.unique(markers), np.unique(markers[labels > 0])
-    return None if np.isin(marked[marked > 0], covered).all() else labels == 0
 
 
 def _say_looks(looks: dict[str, list[str]]) -> list[str]:

@@ -13,6 +13,7 @@ from septum.config import Kind
 from septum.core.metrics.checks import Mask, check_probabilities, check_same_shape
 from septum.data.kind import MOST_CLASSES, decide_kind
 from septum.data.labels import grey_edges
+from septum.data.markers import unannotated
 from septum.engine.cases import Case, Cases, numbers
 from septum.errors import ConfigError, DatasetError, ImageError
 
@@ -281,13 +282,12 @@ def _per_class(chances: np.ndarray, reading: Reading, name: str) -> np.ndarray:
 
 
 def _unannotated(case: Case, truth: np.ndarray) -> Mask | None:
-    """The background of a challenge frame where some marker lies on no object (`septum.data.dataset.load_dataset`)."""
+    """The background of a challenge frame that may be an unannotated cell."""
     if case.markers is None:
         return None
     markers = case.markers()
-    check_same_shape(f"the image of markers of {case.name}", markers, truth, case.truth_name)
-    marked, covered = np.unique(markers), np.unique(markers[truth > 0])
-    return None if np.isin(marked[marked > 0], covered).all() else truth == 0
+    check_same_shape("the markers", markers, truth, case.truth_name)
+    return unannotated(truth, markers)
 
 
 def pieces(classes: np.ndarray, ignore: Mask | None) -> np.ndarray:
