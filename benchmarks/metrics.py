@@ -24,7 +24,8 @@ import tifffile
 from PIL import Image
 from scipy import ndimage
 
-from septum.core.metrics import ctc, isbi, matching, warping
+from septum.core.metrics import ctc, isbi, matching, overlap, surface, warping
+from septum.engine import evaluate
 
 N_SLICES, SLICE = 30, 512
 
@@ -126,7 +127,33 @@ def matching_memory() -> float:
     return peak_bytes(prepare, lambda pair: matching.match(*pair)) / pair_size
 
 
-def in_a_fresh_process(function: Callable[..., float], *arguments: int) -> float:
+def pairwise_memory(measure: str) -> float:
+    """Bytes per pixel of one measure of two 2048 x 2048 images, without the images: noise, half of it foreground."""
+    rng = np.random.default_rng(0)
+    pair = [rng.random((2048, 2048)) < 0.5 for _ in range(2)]
+    call = {
+        "overlap": lambda pair: overlap.overlap(*pair),
+        "surface": lambda pair: surface.surface_distance(*pair),
+    }[measure]
+    call([np.ascontiguousarray(each[:64, :64]) for each in pair])  # compile
+    return peak_bytes(lambda: pair, call) / pair[0].size
+
+
+def evaluation_memory(n_images: int, what: str) -> float:
+    """Bytes per pixel of one 2040 x 2040 image while evaluating several, one at a time, without the images."""
+    evaluate.WORKERS = 1
+    prediction, truth = discs(51, 40, 1, 3), discs(51, 40, 0, 0)
+    if what == "maps":
+        prediction, truth = (0.7 * (prediction > 0)).astype(np.float32), (truth > 0).astype(np.uint8)
+
+    def call(size: int, n: int = 1) -> None:
+        part = [np.ascontiguousarray(each[:size, :size]) for each in (prediction, truth)]
+        evaluate.evaluate_arrays([part[0]] * n, [part[1]] * n)
+
+    return peak_bytes(lambda: call(400), lambda _: call(2040, n_images)) / prediction.size
+
+
+def in_a_fresh_process(function: Callable[..., float], *arguments: int | str) -> float:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
@@ -225,6 +252,12 @@ def main() -> None:
             "stack of 4 slices 2048 x 2048": in_a_fresh_process(stack_memory, 4, 2048),
             "stack of 2 slices 2048 x 2048, map inverted": in_a_fresh_process(stack_memory, 2, 2048, 1),
             "matching 10,404 objects 4080 x 4080": in_a_fresh_process(matching_memory),
+            "overlap of noise 2048 x 2048": in_a_fresh_process(pairwise_memory, "overlap"),
+            "outlines of noise 2048 x 2048": in_a_fresh_process(pairwise_memory, "surface"),
+            "septum evaluate, 1 image of 2,601 objects": in_a_fresh_process(evaluation_memory, 1, "instances"),
+            "septum evaluate, 4 images of 2,601 objects": in_a_fresh_process(evaluation_memory, 4, "instances"),
+            "septum evaluate, 1 map at ten thresholds": in_a_fresh_process(evaluation_memory, 1, "maps"),
+            "septum evaluate, 4 maps at ten thresholds": in_a_fresh_process(evaluation_memory, 4, "maps"),
         },
     }
     settings = {"threads": {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}, "seed": 0}

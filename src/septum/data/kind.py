@@ -36,11 +36,10 @@ def components(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     from skimage.measure import label  # slow to import
 
-    pieces = label(labels, background=0, connectivity=2)
-    _, first, areas = np.unique(pieces, return_index=True, return_counts=True)
-    numbers = labels.ravel()[first]
-    objects = numbers != 0
-    return pieces, numbers[objects], areas[objects]
+    pieces, n = label(labels, background=0, connectivity=2, return_num=True)
+    numbers = np.zeros(n + 1, labels.dtype)
+    numbers[pieces] = labels
+    return pieces, numbers[1:], np.bincount(pieces.ravel(), minlength=n + 1)[1:]
 
 
 def decide_kind(labels: Sequence[np.ndarray]) -> tuple[Kind, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from numba import njit
 
 from septum.core.metrics import matching
 from septum.core.metrics.checks import Mask
@@ -140,20 +140,34 @@ def compare_pieces(truth: np.ndarray, labels: np.ndarray, ignore: Mask | None, n
 
 
 def boxes(labels: np.ndarray) -> dict[int, Box]:
-    """Smallest box around every object.
+    """Smallest box around every object of a (Y, X) label image.
 
     Examples
     --------
     >>> boxes(np.array([[0, 7, 7], [0, 0, 7]]))
     {7: (0, 2, 1, 3)}
     """
-    numbers, dense = np.unique(labels, return_inverse=True)
-    found = ndimage.find_objects(dense.reshape(labels.shape) + 1)
-    return {
-        int(number): (rows.start, rows.stop, columns.start, columns.stop)
-        for number, (rows, columns) in zip(numbers, found, strict=True)
-        if number != 0
-    }
+    numbers = np.unique(labels)
+    numbers = numbers[numbers != 0]
+    sides = np.tile(np.array([labels.shape[0], 0, labels.shape[1], 0]), (len(numbers), 1))
+    _stretch(labels, numbers, sides)
+    return {int(number): (y0, y1, x0, x1) for number, (y0, y1, x0, x1) in zip(numbers, sides.tolist(), strict=True)}
+
+
+@njit(cache=True, nogil=True)
+def _stretch(labels, numbers, sides):  # type: ignore[no-untyped-def]
+    """Stretch the sides (y0, y1, x0, x1) of every box over its object, run by run."""
+    height, width = labels.shape
+    for y in range(height):
+        x = 0
+        while x < width:
+            number, start = labels[y, x], x
+            while x < width and labels[y, x] == number:
+                x += 1
+            if number != 0:
+                k = np.searchsorted(numbers, number)
+                sides[k, 0], sides[k, 1] = min(sides[k, 0], y), y + 1
+                sides[k, 2], sides[k, 3] = min(sides[k, 2], start), max(sides[k, 3], x)
 
 
 def _union(parts: Sequence[Box | None]) -> Box:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
+from scipy import ndimage
 from skimage.measure import label
 
 from septum.config import Kind
@@ -299,6 +300,9 @@ def pieces(classes: np.ndarray, ignore: Mask | None) -> np.ndarray:
     array([[1, 1, 2, 0, 3]], dtype=int32)
     """
     seen = classes if ignore is None else np.where(ignore, 0, classes)
+    if seen.max(initial=0) <= 1:
+        found: np.ndarray = ndimage.label(seen)[0]  # in a third of the memory
+        return found
     numbered: np.ndarray = label(seen, background=0, connectivity=1)
     return numbered.astype(np.int32)
 

@@ -66,12 +66,12 @@ def surface_distance(
     truth, prediction, mask = check_pair(truth, prediction, ignore)
     if pixel_size is not None and (len(pixel_size) != truth.ndim or not all(0 < size < np.inf for size in pixel_size)):
         raise ImageError(f"pixel_size needs one positive number for each of {truth.ndim} axes, got {tuple(pixel_size)}")
-    outlines = [np.argwhere(outline(each != 0, mask)) for each in (truth, prediction)]
-    empty = [name for name, points in zip(("truth", "prediction"), outlines, strict=True) if not len(points)]
+    outlines = outline(truth != 0, mask), outline(prediction != 0, mask)
+    empty = [name for name, drawn in zip(("truth", "prediction"), outlines, strict=True) if not drawn.any()]
     if empty:
         return Scores(None, None, None, None, f"no outline in {' and '.join(empty)}")
-    pixels = _distances(outlines, np.ones(truth.ndim))
-    micrometres = _distances(outlines, np.asarray(pixel_size)) if pixel_size is not None else (None, None)
+    pixels = _distances(*outlines, np.ones(truth.ndim))
+    micrometres = _distances(*outlines, np.asarray(pixel_size)) if pixel_size is not None else (None, None)
     return Scores(*pixels, *micrometres)
 
 
@@ -93,8 +93,17 @@ def outline(mask: Mask, ignore: Mask | None = None) -> Mask:
     return mask & near if ignore is None else mask & near & ~ignore
 
 
-def _distances(outlines: Sequence[NDArray[np.int64]], size: NDArray[np.float64]) -> tuple[float, float]:
-    a, b = outlines[0] * size, outlines[1] * size
-    there, back = cKDTree(b).query(a)[0], cKDTree(a).query(b)[0]
+def _distances(one: Mask, other: Mask, size: NDArray[np.float64]) -> tuple[float, float]:
+    there, back = _to_nearest(one, other, size), _to_nearest(other, one, size)
     hausdorff = max(np.percentile(there, 95), np.percentile(back, 95))
-    return float(hausdorff), float(np.concatenate([there, back]).mean())
+    return float(hausdorff), float((there.sum() + back.sum()) / (len(there) + len(back)))
+
+
+def _to_nearest(one: Mask, other: Mask, size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of every pixel of one outline to the nearest of the other, those that are part of both first."""
+    apart = one & ~other
+    distances = np.zeros(int(one.sum()))
+    if apart.any():
+        tree = cKDTree(np.argwhere(other) * size, leafsize=40)  # half the memory of the default's nodes, as fast
+        distances[-int(apart.sum()) :] = tree.query(np.argwhere(apart) * size)[0]
+    return distances
