@@ -284,10 +284,13 @@ def test_ignored_pixels_take_part_in_nothing():
     ignore[:, 20:34] = True
     (prediction,), (truth,) = many(1)
     truth, prediction = np.where(ignore, 0, truth), np.where(ignore, 0, prediction)
-    other = np.where(ignore, 300 + rng.integers(0, 9, ignore.shape) // 3, prediction)
+    other = np.where(ignore, rng.integers(0, 300, ignore.shape), prediction)  # also numbers of objects that are there
     plain = evaluate_arrays([prediction], [truth], kind="instances", ignore=[ignore])
     assert evaluate_arrays([other], [truth], kind="instances", ignore=[ignore]).scores == plain.scores
-    assert evaluate_arrays([prediction], [np.where(ignore, 300, truth)], ignore=[ignore]).scores == plain.scores
+    for number in (300, int(truth.max())):
+        found = evaluate_arrays([prediction], [np.where(ignore, number, truth)], ignore=[ignore])
+        assert found.scores == plain.scores
+        assert found.images[0].objects == plain.images[0].objects
     cut = [np.delete(each, np.flatnonzero(ignore[0]), axis=1) for each in (prediction, truth)]
     assert plain.overlap == overlap.overlap(cut[1] > 0, cut[0] > 0)
 
@@ -574,6 +577,13 @@ def test_unannotated_cells_of_a_challenge_frame_are_not_invented(tmp_path):
     partly = evaluate_files(tmp_path / "01_RES", tmp_path / "01_GT")
     assert partly.images[0].objects.errors == ()
     assert any("only partly annotated" in note for note in partly.notes)
+    sliver = prediction.copy()
+    sliver[4:12, 11:20] = 2  # an unannotated neighbour that reaches into the outlined cell
+    tifffile.imwrite(tmp_path / "01_RES/mask000.tif", sliver)
+    cut = evaluate_files(tmp_path / "01_RES", tmp_path / "01_GT")
+    assert cut.images[0].objects.errors == ()
+    assert cut.ctc.seg_over_these_frames == 56 / 64  # the challenge takes all as it is
+    assert cut.images[0].objects.scores.n_prediction == 1
     assert partly.ctc.seg_over_these_frames == complete.ctc.seg_over_these_frames == 64 / 72
 
 

@@ -21,7 +21,7 @@ from septum.engine.cases import Case, Cases, cases_from_arrays, numbers
 from septum.engine.evaluation import Evaluation, ImageRecord, count
 from septum.engine.object_errors import compare_instances, compare_pieces
 from septum.engine.pairing import cases_from_files
-from septum.engine.reading import Arrays, Reading, read, survey
+from septum.engine.reading import Arrays, Reading, read, survey, without_unannotated
 from septum.errors import ConfigError, ImageError, did_you_mean
 
 __all__ = ["MEASURES", "Evaluation", "evaluate_arrays", "evaluate_files"]
@@ -197,6 +197,7 @@ def _score(case: Case, reading: Reading, measures: Sequence[str]) -> ImageRecord
         raise ImageError(f"{case.truth_name} is ignored as a whole, so there is nothing to score; leave it out")
     instances = reading.kind == "instances"
     pixels = (truth > 0, labels > 0) if instances else (truth, labels)
+    compared = labels if arrays.unannotated is None else without_unannotated(labels, truth, arrays.unannotated)
     outlines = {}
     if "overlap" in measures and not instances:
         outlines = {
@@ -207,7 +208,7 @@ def _score(case: Case, reading: Reading, measures: Sequence[str]) -> ImageRecord
         name=case.name,
         overlap=overlap(*pixels, classes=range(len(reading.values)), ignore=hidden),
         surface=outlines,
-        objects=compare_instances(truth, labels, hidden)
+        objects=compare_instances(truth, compared, hidden)
         if instances
         else compare_pieces(truth, labels, hidden, reading.values),
         # the challenge knows no unannotated pixels: true objects count as they are

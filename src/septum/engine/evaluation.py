@@ -212,10 +212,9 @@ class Evaluation:
             return
         for image in self.images:
             for k, row in enumerate(image.objects.rows):
-                if row.matched or row.kind != "ignored":
-                    ratio = parts("tp" if row.matched else "fn" if k < image.objects.n_truth else "fp", row.iou)
-                    if ratio[1]:
-                        yield ratio
+                ratio = parts("tp" if row.matched else "fn" if k < image.objects.n_truth else "fp", row.iou)
+                if ratio[1]:
+                    yield ratio
 
     def compare(self, other: Evaluation) -> dict[str, Interval]:
         """Difference of every score to that of other predictions for the same images, with its 95 % interval.

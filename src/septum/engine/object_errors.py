@@ -21,7 +21,7 @@ KINDS = ("missed", "invented", "split", "merged", "mislabelled")
 class ObjectRow:
     """One true object, or one predicted object without a true partner: a row of the CSV."""
 
-    kind: str  # matched, ignored, or one of KINDS
+    kind: str  # matched, or one of KINDS
     matched: bool  # with IoU of at least 0.5, and of the same class
     truth: int | None  # its number, or that of the object which overlaps it best
     prediction: int | None

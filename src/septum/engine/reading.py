@@ -12,6 +12,7 @@ from skimage.measure import label
 
 from septum.config import Kind
 from septum.core.metrics.checks import Mask, check_probabilities, check_same_shape
+from septum.core.metrics.contingency import contingency
 from septum.data.kind import MOST_CLASSES, decide_kind
 from septum.data.labels import grey_edges
 from septum.data.markers import unannotated
@@ -42,8 +43,8 @@ class Reading:
 class Arrays:
     """One image, ready to be scored."""
 
-    truth: np.ndarray  # (Y, X) int32: instances, or classes 0..K-1
-    labels: np.ndarray  # the same, predicted
+    truth: np.ndarray  # (Y, X) int32: instances, or classes 0..K-1; 0 where ignored
+    labels: np.ndarray  # the same, predicted; also 0 where ignored
     foreground: np.ndarray | None  # (Y, X) float32 probability of what is not 0
     probabilities: np.ndarray | None  # (K, Y, X) float32, of three classes or more
     ignore: Mask | None  # (Y, X), takes part in nothing
@@ -254,11 +255,11 @@ def read(case: Case, reading: Reading) -> Arrays:
     else:
         assert probabilities is not None  # a prediction is labels or maps
         labels = probabilities.argmax(0).astype(np.int32)
-    truth = _classes(truth, reading)
+    truth, labels = _shown(_classes(truth, reading), ignore), _shown(labels, ignore)
     if reading.truth_pieces:
-        truth = pieces((truth > 0).astype(np.int32), ignore)
+        truth = pieces((truth > 0).astype(np.int32), None)
     if reading.prediction_pieces:
-        labels = pieces((labels > 0).astype(np.int32), ignore)
+        labels = pieces((labels > 0).astype(np.int32), None)
     return Arrays(truth, labels, foreground, probabilities, ignore, unannotated)
 
 
@@ -289,6 +290,23 @@ def _unannotated(case: Case, truth: np.ndarray) -> Mask | None:
     markers = case.markers()
     check_same_shape("the markers", markers, truth, case.truth_name)
     return unannotated(truth, markers)
+
+
+def without_unannotated(labels: np.ndarray, truth: np.ndarray, unannotated: Mask) -> np.ndarray:
+    """Leave out predicted objects that lie by more than half where cells are not outlined, and match none that is.
+
+    Examples
+    --------
+    >>> truth, labels = np.array([[1, 1, 0, 0, 0]]), np.array([[4, 4, 4, 0, 5]])
+    >>> without_unannotated(labels, truth, truth == 0)
+    array([[4, 4, 4, 0, 0]])
+    """
+    table = contingency(labels, unannotated)
+    mostly = table.truth_ids[table.i[2 * table.overlap > table.truth_pixels[table.i]]]
+    pairs = contingency(truth, labels, unannotated)
+    matched = pairs.prediction_ids[pairs.j[pairs.iou >= 0.5]]
+    annotated: np.ndarray = np.where(np.isin(labels, np.setdiff1d(mostly, matched)), 0, labels)
+    return annotated
 
 
 def pieces(classes: np.ndarray, ignore: Mask | None) -> np.ndarray:

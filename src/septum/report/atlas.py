@@ -70,9 +70,8 @@ def make_atlas(evaluation: Evaluation) -> Atlas:
         image, name = evaluation.images[k], names[k]
         arrays = image.arrays()
         rgb = _picture(image, arrays)
-        labels, truth = (_drawn(part, arrays) for part in (arrays.labels, arrays.truth))
-        crop = partial(_crop, rgb, labels, truth, evaluation.kind)
-        wholes = partial(_wholes, name, None if image.image is None else rgb, labels, truth, evaluation)
+        crop = partial(_crop, rgb, arrays.labels, arrays.truth, evaluation.kind)
+        wholes = partial(_wholes, name, None if image.image is None else rgb, arrays, evaluation)
         return Atlas(
             tuple(_object(name, error, crop(error.box, side)) for error in drawn.get(k, [])),
             _mismatches(name, arrays, rgb, threshold) if threshold is not None and image.isbi else (),
@@ -152,17 +151,9 @@ def _picture(image: ImageRecord, arrays: Arrays) -> Rgb:
     return rgb
 
 
-def _drawn(labels: np.ndarray, arrays: Arrays) -> np.ndarray:
-    """Labels without what is ignored: nothing is drawn there."""
-    drawn: np.ndarray = labels if arrays.ignore is None else np.where(arrays.ignore, 0, labels)
-    return drawn
-
-
-def _wholes(
-    name: str, rgb: Rgb | None, labels: np.ndarray, truth: np.ndarray, evaluation: Evaluation, side: int
-) -> tuple[Picture, ...]:
+def _wholes(name: str, rgb: Rgb | None, arrays: Arrays, evaluation: Evaluation, side: int) -> tuple[Picture, ...]:
     """The image, its truth, and the prediction against it; the last alone, on black, where there is no image."""
-    kind = evaluation.kind
+    kind, labels, truth = evaluation.kind, arrays.labels, arrays.truth
     ground = np.zeros((*truth.shape, 3), np.uint8) if rgb is None else rgb
     painted = paint(ground, labels, truth=truth, kind=kind)
     against = Picture(shrink(painted, side), f"{name}: prediction against truth", "prediction against truth")
@@ -222,14 +213,13 @@ def _mismatches(name: str, arrays: Arrays, rgb: Rgb, threshold: float) -> tuple[
     interior = arrays.labels.astype(np.float32) if arrays.foreground is None else arrays.foreground
     codes = isbi.warping_mismatches(arrays.truth, interior, threshold, ignore=arrays.ignore)
     proposal = isbi.binarize(interior, threshold, arrays.ignore).astype(np.int32)
-    truth = _drawn(arrays.truth, arrays)
     found = [
         (pixels, code, box) for code in range(1, len(MISMATCHES) + 1) for box, pixels, _ in _regions(codes == code)
     ]
     entries = []
     for pixels, code, box in heapq.nlargest(MOST_REGIONS, found):
         kind = MISMATCHES[code - 1].replace("_", " ")
-        picture = _crop(rgb, proposal, truth, "classes", box, LARGE)
+        picture = _crop(rgb, proposal, arrays.truth, "classes", box, LARGE)
         marked = codes[_window(box, codes.shape)] == code
         picture[shrink(np.repeat(marked[..., None], 3, 2) * np.uint8(255), LARGE).any(2)] = CONFUSED
         entries.append(Entry(kind, pixels, Picture(picture, f"{name} · {_pixels(pixels)}", kind)))

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from septum.core.metrics.checks import Mask, check_pair
+from septum.core.metrics.checks import check_pair
 
 Indices = NDArray[np.int64]
 
@@ -25,10 +25,8 @@ class Contingency:
     n_pixels: int  # not ignored
     truth_ids: Indices  # (T,) label numbers
     truth_pixels: Indices  # (T,)
-    truth_mostly_ignored: Mask  # (T,) more than half of the object's pixels are ignored
     prediction_ids: Indices  # (P,)
     prediction_pixels: Indices  # (P,)
-    prediction_mostly_ignored: Mask  # (P,)
     i: Indices  # (K,) index into truth_ids of every overlapping pair
     j: Indices  # (K,) index into prediction_ids
     overlap: Indices  # (K,) pixels that the pair shares
@@ -64,18 +62,16 @@ def contingency(truth: ArrayLike, prediction: ArrayLike, ignore: ArrayLike | Non
     a, a_ids = _narrow(truth)
     b, b_ids = _narrow(prediction)
     keys, counts = _tally(a, b, np.zeros(0, bool) if mask is None else np.ascontiguousarray(mask).ravel())
-    a, b, ignored = keys >> 32, (keys >> 1) & 0x7FFFFFFF, (keys & 1).astype(bool)
-    truth_ids, truth_pixels, truth_mostly_ignored = _objects(a, counts, ignored)
-    prediction_ids, prediction_pixels, prediction_mostly_ignored = _objects(b, counts, ignored)
-    pair = (a > 0) & (b > 0) & ~ignored
+    a, b = keys >> 32, keys & 0x7FFFFFFF
+    truth_ids, truth_pixels = _objects(a, counts)
+    prediction_ids, prediction_pixels = _objects(b, counts)
+    pair = (a > 0) & (b > 0)
     return Contingency(
-        n_pixels=int(counts[~ignored].sum()),
+        n_pixels=int(counts.sum()),
         truth_ids=truth_ids if a_ids is None else a_ids[truth_ids],
         truth_pixels=truth_pixels,
-        truth_mostly_ignored=truth_mostly_ignored,
         prediction_ids=prediction_ids if b_ids is None else b_ids[prediction_ids],
         prediction_pixels=prediction_pixels,
-        prediction_mostly_ignored=prediction_mostly_ignored,
         i=_positions(truth_ids, a[pair]),
         j=_positions(prediction_ids, b[pair]),
         overlap=counts[pair],
@@ -91,15 +87,13 @@ def _narrow(labels: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any] | Non
     return np.ascontiguousarray(labels).ravel().astype(np.int32, copy=False), None
 
 
-def _objects(labels: Indices, counts: Indices, ignored: Mask) -> tuple[Indices, Indices, Mask]:
-    """Numbers, counted pixels and mostly-ignored flags of the objects that have a counted pixel."""
-    ids, first, inverse = np.unique(labels[~ignored], return_index=True, return_inverse=True)
-    pixels = np.bincount(inverse, counts[~ignored], len(ids)).astype(np.int64)
-    known = np.isin(labels, ids) & ignored
-    hidden = np.bincount(np.searchsorted(ids, labels[known]), counts[known], len(ids))
+def _objects(labels: Indices, counts: Indices) -> tuple[Indices, Indices]:
+    """Numbers and pixels of the objects, in order of first appearance."""
+    ids, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    pixels = np.bincount(inverse, counts, len(ids)).astype(np.int64)
     order = np.argsort(first)
     order = order[ids[order] > 0]
-    return ids[order], pixels[order], hidden[order] > pixels[order]
+    return ids[order], pixels[order]
 
 
 def _positions(ids: Indices, wanted: Indices) -> Indices:
@@ -118,7 +112,7 @@ def _slot(keys, key):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _tally(truth, prediction, ignore):  # type: ignore[no-untyped-def]
-    """Count every (truth << 32 | prediction << 1 | ignored), run by run, in order of first appearance."""
+    """Count every (truth << 32 | prediction) that is not ignored, run by run, in order of first appearance."""
     table = np.full(1024, -1, np.int64)
     number = np.zeros(1024, np.int64)
     keys = np.zeros(512, np.int64)
@@ -132,9 +126,10 @@ def _tally(truth, prediction, ignore):  # type: ignore[no-untyped-def]
             and (ignore.size == 0 or ignore[k] == ignore[start])
         ):
             continue
-        key = np.int64(truth[start]) << 32 | np.int64(prediction[start]) << 1
         if ignore.size > 0 and ignore[start]:
-            key |= 1
+            start = k
+            continue
+        key = np.int64(truth[start]) << 32 | np.int64(prediction[start])
         slot = _slot(table, key)
         if table[slot] == -1:
             if n == len(keys):  # half full: double

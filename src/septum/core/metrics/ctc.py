@@ -4,8 +4,7 @@ A predicted object matches a true one if it covers strictly more than half of it
 one match, while one predicted object may match several. Every object counts the same, whatever its frame: no mean of
 means. Source: the challenge's SEGMeasure and DETMeasure; Matula et al., PLoS ONE 10(12) e0144959, 2015.
 
-Ignored pixels are background in both images. An object more than half of which is ignored still matches by what is
-left of it, but without a partner it counts nowhere.
+Ignored pixels are background in both images: what is left of an object is all of it.
 """
 
 from __future__ import annotations
@@ -87,7 +86,6 @@ def match_frame(truth: ArrayLike, prediction: ArrayLike, *, frame: str, ignore: 
     jaccard = np.zeros(len(table.truth_ids))
     partner[table.i[match]], jaccard[table.i[match]] = table.j[match], table.iou[match]
     uses = np.bincount(table.j[match], minlength=len(table.prediction_ids))
-    counted = (partner >= 0) | ~table.truth_mostly_ignored
     objects = tuple(
         ReferenceObject(
             frame,
@@ -96,14 +94,14 @@ def match_frame(truth: ArrayLike, prediction: ArrayLike, *, frame: str, ignore: 
             int(table.prediction_ids[partner[i]]) if partner[i] >= 0 else None,
             float(jaccard[i]),
         )
-        for i in np.flatnonzero(counted)
+        for i in range(len(table.truth_ids))
     )
     return FrameScores(
         frame,
         objects,
         n_split=int(np.maximum(uses - 1, 0).sum()),
-        n_missed=int((counted & (partner < 0)).sum()),
-        n_invented=int(((uses == 0) & ~table.prediction_mostly_ignored).sum()),
+        n_missed=int((partner < 0).sum()),
+        n_invented=int((uses == 0).sum()),
     )
 
 

@@ -6,8 +6,7 @@ neither has a second such partner; with IoU = 0.5 exactly, one object can be two
 choice gives the same scores, and the half that comes first in raster order is taken. So the best assignment, as
 stardist.matching finds it with a dense table, is read off the sparse one.
 
-Ignored pixels are background in both images. An object more than half of which is ignored still matches by what is
-left of it, but without a partner it is neither missed nor invented; it counts nowhere.
+Ignored pixels are background in both images: what is left of an object is all of it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from septum.errors import ImageError
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 _NOTHING = (None, 0.0, 0)  # number, IoU and pixels of no overlapping object
-Kind = Literal["matched", "missed", "invented", "split", "merged", "ignored"]
+Kind = Literal["matched", "missed", "invented", "split", "merged"]
 
 
 @dataclass(frozen=True)
@@ -140,14 +139,13 @@ def match(
     pairs = _partners(table)
     iou = table.iou
     intersection, union = _aggregated_jaccard(table)
+    n_truth, n_prediction = len(table.truth_ids), len(table.prediction_ids)
     rows = []
     for t in thresholds:
         matched = pairs[iou[pairs] >= t]
-        fn = _count_unmatched(table.i[matched], table.truth_mostly_ignored)
-        fp = _count_unmatched(table.j[matched], table.prediction_mostly_ignored)
-        rows.append(_score(t, len(matched), fp, fn, float(iou[matched].sum())))
+        tp = len(matched)
+        rows.append(_score(t, tp, n_prediction - tp, n_truth - tp, float(iou[matched].sum())))
     objects, errors = _records(table, pairs)
-    n_truth, n_prediction = len(table.truth_ids), len(table.prediction_ids)
     return Matching(_scores(n_truth, n_prediction, rows, intersection, union), objects, errors)
 
 
@@ -216,22 +214,15 @@ def _partners(table: Contingency) -> Indices:
     return pairs[np.sort(np.unique(table.j[pairs], return_index=True)[1])]
 
 
-def _count_unmatched(matched: Indices, mostly_ignored: Mask) -> int:
-    unmatched = ~mostly_ignored
-    unmatched[matched] = False
-    return int(unmatched.sum())
-
-
 def _aggregated_jaccard(table: Contingency) -> tuple[int, int]:
     """Intersection and union in pixels: each true object with its best overlap, plus predicted objects never chosen."""
     best = _best_overlaps(table)[0]
     chosen = best[best >= 0]
-    unused = ~table.prediction_mostly_ignored
+    unused = np.ones(len(table.prediction_ids), bool)
     unused[table.j[chosen]] = False
-    missed = (best < 0) & ~table.truth_mostly_ignored
     intersection = table.overlap[chosen].sum()
-    union = table.truth_pixels[table.i[chosen]].sum() + table.prediction_pixels[table.j[chosen]].sum() - intersection
-    return int(intersection), int(union + table.prediction_pixels[unused].sum() + table.truth_pixels[missed].sum())
+    union = table.truth_pixels.sum() + table.prediction_pixels[table.j[chosen]].sum() - intersection
+    return int(intersection), int(union + table.prediction_pixels[unused].sum())
 
 
 def _best_overlaps(table: Contingency) -> tuple[Indices, Indices]:
@@ -246,17 +237,16 @@ def _best_overlaps(table: Contingency) -> tuple[Indices, Indices]:
 
 
 def _records(table: Contingency, pairs: Indices) -> tuple[tuple[ObjectRecord, ...], tuple[ObjectError, ...]]:
-    """Name each object: matched, part of a split or merger, else missed or invented; ignored if most of it is."""
+    """Name each object: matched, part of a split or merger, else missed or invented."""
     truth_ids, prediction_ids = table.truth_ids.tolist(), table.prediction_ids.tolist()
-    truth_kind: list[Kind] = ["ignored" if hidden else "missed" for hidden in table.truth_mostly_ignored]
-    prediction_kind: list[Kind] = ["ignored" if hidden else "invented" for hidden in table.prediction_mostly_ignored]
+    truth_kind: list[Kind] = ["missed"] * len(truth_ids)
+    prediction_kind: list[Kind] = ["invented"] * len(prediction_ids)
     for i, j in zip(table.i[pairs], table.j[pairs], strict=True):
         truth_kind[i] = prediction_kind[j] = "matched"
 
     errors = []
-    seen = ~(table.truth_mostly_ignored[table.i] | table.prediction_mostly_ignored[table.j])
-    in_truth = seen & (table.overlap * 2 > table.prediction_pixels[table.j])
-    in_prediction = seen & (table.overlap * 2 > table.truth_pixels[table.i])
+    in_truth = table.overlap * 2 > table.prediction_pixels[table.j]
+    in_prediction = table.overlap * 2 > table.truth_pixels[table.i]
     for i, parts, pixels in _wholes(table.i, table.truth_pixels, in_truth, table.overlap):
         errors.append(ObjectError("split", (truth_ids[i],), tuple(prediction_ids[j] for j in table.j[parts]), pixels))
         truth_kind[i] = "split"
