@@ -584,6 +584,10 @@ def test_unannotated_cells_of_a_challenge_frame_are_not_invented(tmp_path):
     assert cut.images[0].objects.errors == ()
     assert cut.ctc.seg_over_these_frames == 56 / 64  # the challenge takes all as it is
     assert cut.images[0].objects.scores.n_prediction == 1
+    large = 0 * prediction
+    large[4:18, 2:22] = 1  # more than half of it in the background, but it holds the outlined cell
+    tifffile.imwrite(tmp_path / "01_RES/mask000.tif", large)
+    assert evaluate_files(tmp_path / "01_RES", tmp_path / "01_GT").images[0].objects.errors == ()
     assert partly.ctc.seg_over_these_frames == complete.ctc.seg_over_these_frames == 64 / 72
 
 

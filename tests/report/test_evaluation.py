@@ -5,7 +5,7 @@ import pytest
 
 from septum.config import TrainConfig, UNetConfig
 from septum.core.metrics.warping import MISMATCHES
-from septum.core.overlay import CONFUSED, MARK, PREDICTION, TRUTH
+from septum.core.overlay import CONFUSED, MARK, PALETTE, PREDICTION, TRUTH
 from septum.engine.evaluate import evaluate_arrays
 from septum.engine.run import RunConfig, RunFolder
 from septum.errors import ImageError, ModelError
@@ -63,7 +63,7 @@ def test_a_page_without_errors_says_so(tmp_path):
     _, truth, image = spoilt()
     parts = sections(report_evaluation(tmp_path / "r.html", evaluate_arrays([truth], [truth], images=[image])))
     assert "No object is missed" in parts["Errors"]
-    assert "Suspicious labels" not in parts
+    assert not [title for title in parts if title.startswith(("Suspicious", "Warping"))]
 
 
 def test_crops_show_what_is_wrong_in_the_middle():
@@ -194,7 +194,11 @@ def test_many_classes_have_a_table_of_their_own(tmp_path):
     rows = re.findall(r"<tr>.*?</tr>", parts["Scores over all images, by class"])
     assert len(rows) == 1 + 7
     for k, row in enumerate(rows[1:]):
-        assert re.sub("<[^>]+>", " ", row).split()[:2] == [str(k), f"{found.scores[f'iou.{k}'].value:.4f}"]
+        cells = [re.sub("<[^>]+>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
+        assert cells[0] == str(k)
+        for cell, name in zip(cells[1:3], ("iou", "dice"), strict=True):
+            score = found.scores[f"{name}.{k}"]
+            assert cell == f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f})"
 
 
 def test_one_reason_for_no_interval_is_said_once(tmp_path):
@@ -233,3 +237,25 @@ def test_scores_are_drawn_between_0_and_1(tmp_path):
     html = report_evaluation(tmp_path / "r.html", evaluate_arrays([truth], [truth])).read_text(encoding="utf-8")
     ticks = re.findall(r'class="y-tick"[^>]*>([^<]*)<', html)
     assert [float(tick) for tick in ticks] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+
+
+def test_suspicious_labels_and_warping_mismatches_have_sections_of_their_own(tmp_path):
+    truth = np.full((30, 60), 255, np.uint8)
+    truth[:, 20] = truth[:, 40] = 0
+    chance = np.where(truth > 0, 0.95, 0.05).astype(np.float32)
+    chance[:, 50] = 0.05  # a wall too many: one split
+    chance[10:20, 5:12] = 0.02  # sure of what the truth denies
+    parts = sections(report_evaluation(tmp_path / "r.html", evaluate_arrays([chance], [truth])))
+    assert "Warping, split: 1" in parts
+    part = parts["Suspicious labels: 1"]
+    assert captions(part) == ["image 0 · 70 px · probability 0.98"]
+    assert "only in the truth" in part
+
+
+def test_the_truth_of_a_mask_has_a_colour_of_its_own():
+    truth = np.zeros((20, 20), np.uint8)
+    truth[5:15, 5:15] = 1
+    black = np.zeros(truth.shape, np.uint8)
+    _, alone, _ = make_atlas(evaluate_arrays([truth], [truth], images=[black])).wholes
+    (colour,) = np.unique(alone.rgb[truth > 0], axis=0)
+    assert (colour == (0.4 * PALETTE[2]).astype(np.uint8)).all()

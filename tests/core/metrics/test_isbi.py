@@ -228,6 +228,7 @@ def test_ignored_pixels_take_part_in_nothing():
     other_labels[ignore], other_maps[ignore] = rng.integers(0, 2, ignore.sum()), rng.random(ignore.sum())
     scores = isbi.evaluate_stack(labels, maps, ignore=ignore)
     assert scores == isbi.evaluate_stack(other_labels, other_maps, ignore=ignore)
+    assert scores == isbi.evaluate_stack(labels, np.where(ignore, np.nan, maps), ignore=ignore)
     assert scores != isbi.evaluate_stack(labels, maps)
     kept = ~ignore
     wrong = ((labels > 0) != (maps > 0.5))[kept].mean()
