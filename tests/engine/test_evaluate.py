@@ -577,18 +577,30 @@ def test_unannotated_cells_of_a_challenge_frame_are_not_invented(tmp_path):
     partly = evaluate_files(tmp_path / "01_RES", tmp_path / "01_GT")
     assert partly.images[0].objects.errors == ()
     assert any("only partly annotated" in note for note in partly.notes)
-    sliver = prediction.copy()
-    sliver[4:12, 11:20] = 2  # an unannotated neighbour that reaches into the outlined cell
-    tifffile.imwrite(tmp_path / "01_RES/mask000.tif", sliver)
-    cut = evaluate_files(tmp_path / "01_RES", tmp_path / "01_GT")
-    assert cut.images[0].objects.errors == ()
-    assert cut.ctc.seg_over_these_frames == 56 / 64  # the challenge takes all as it is
-    assert cut.images[0].objects.scores.n_prediction == 1
-    large = 0 * prediction
-    large[4:18, 2:22] = 1  # more than half of it in the background, but it holds the outlined cell
-    tifffile.imwrite(tmp_path / "01_RES/mask000.tif", large)
-    assert evaluate_files(tmp_path / "01_RES", tmp_path / "01_GT").images[0].objects.errors == ()
     assert partly.ctc.seg_over_these_frames == complete.ctc.seg_over_these_frames == 64 / 72
+
+
+def test_what_reaches_from_an_unannotated_cell_into_an_outlined_one_is_not_invented(tmp_path):
+    truth, marks = np.zeros((2, 20, 40), np.uint16)
+    truth[4:12, 4:12] = 1
+    marks[8, 8], marks[8, 14] = 1, 5  # around the second, background is unknown as far as the cell reaches
+    sliver, large = np.zeros((2, 20, 40), np.uint16)
+    sliver[4:12, 4:11], sliver[6:11, 11:18] = 1, 2
+    large[4:12, 8:18] = 1  # more than half of it where nothing is known, but it matches the outlined cell
+
+    def score(prediction):
+        challenge(tmp_path, {"000": (truth, prediction)})
+        tifffile.imwrite(tmp_path / "01_GT/TRA/man_track000.tif", marks)
+        return evaluate_files(tmp_path / "01_RES", tmp_path / "01_GT")
+
+    found = score(sliver)
+    assert found.images[0].objects.errors == ()
+    assert found.images[0].objects.scores.n_prediction == 1
+    assert found.ctc.seg_over_these_frames == 56 / 64  # the challenge takes all as it is
+    assert score(large).scores["f1"].value == 1
+    marks[8, 14] = 0
+    assert score(sliver).images[0].objects.count("invented") == 1
+    assert score(large).scores["f1"].value == 0
 
 
 def test_imagej_rois_are_a_truth(tmp_path):

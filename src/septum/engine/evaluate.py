@@ -250,7 +250,7 @@ def _left_out(images: Sequence[ImageRecord], measures: dict[str, str]) -> list[s
     if partly:
         notes.append(
             f"only partly annotated, since some marked cell is not outlined: {', '.join(partly)}; "
-            "their background is not compared, except for SEG and DET"
+            "the background around it is not compared, except for SEG and DET"
         )
     if without:
         notes.append(f"isbi leaves out {', '.join(without)}: no cell interior in the truth")
