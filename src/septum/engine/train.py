@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Generator
@@ -10,14 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from septum.config import DataSource, TrainConfig
+from septum.core.decode import decode
 from septum.core.randomness import torch_seed
 from septum.core.targets import TARGETS
-from septum.core.tiling import ArraySource
+from septum.core.tiling import ArraySource, Region
 from septum.core.unet import UNet
-from septum.data.dataset import Dataset
+from septum.data.dataset import Dataset, Sample
 from septum.engine.holdout import HoldOut
 from septum.engine.model import Model, ModelCard, load
 from septum.engine.patches import TrainingImage, draw_batch, prepare
@@ -230,7 +233,14 @@ def fit(
         except GeneratorExit:
             run.save_checkpoint(state.tensors(), state.numbers())
             raise
-    return load(run.model_file, device)
+    model = load(run.model_file, device)
+    if config.kind == "instances" and not any("decoding" in record for record in run.records()):
+        model, chosen = with_chosen_decoding(model, dataset, held_out)
+        if chosen is not None:
+            model.save(run.model_file)
+            run.log({"step": state.step, "decoding": model.card.config.decoding.model_dump(), "validation": chosen})
+            yield Validated(state.step, chosen, best=True)
+    return model
 
 
 def train_step(state: State, images: list[TrainingImage], config: TrainConfig, steps: int) -> float:
@@ -284,9 +294,43 @@ def validate(net: UNet, config: TrainConfig, dataset: Dataset, held_out: HoldOut
     for index, block in held_out.blocks.items():
         sample = dataset.samples[index]
         predicted = drain(segment(net, config, ArraySource(sample.image))).labels
-        ignore = None if sample.ignore is None else sample.ignore[block]
-        images.append(ValidationImage(predicted[block], sample.labels[block], ignore))
+        images.append(ValidationImage(predicted[block], *_truth(sample, block)))
     return validation_scores(images, dataset.kind, dataset.n_classes) if images else {}
+
+
+SEEDS = (0.5, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)  # thresholds that are tried; of equally good ones the first
+FOREGROUNDS = (0.5, 0.3, 0.4, 0.6, 0.7)
+
+
+def with_chosen_decoding(model: Model, dataset: Dataset, held_out: HoldOut) -> tuple[Model, dict[str, float] | None]:
+    """Choose the thresholds of the decoder on what is held out; the model with them, and its scores.
+
+    The same model and None if nothing is held out, or nothing is there to find.
+    """
+    config, parts = model.card.config, []
+    for index, block in held_out.blocks.items():
+        sample = dataset.samples[index]
+        probabilities = drain(segment(model.net, config, ArraySource(sample.image))).probabilities
+        parts.append((probabilities, sample, block))
+    best: dict[str, float] = {}
+    decoding = config.decoding
+    for seed, foreground in itertools.product(SEEDS, FOREGROUNDS):
+        tried = config.decoding.with_changes({"seed": seed, "foreground": foreground})
+        images = [
+            ValidationImage(decode(config.target, chances, tried)[block], *_truth(sample, block))
+            for chances, sample, block in parts
+        ]
+        scores = validation_scores(images, dataset.kind, dataset.n_classes) if images else {}
+        if scores and scores["score"] > best.get("score", -math.inf):
+            best, decoding = scores, tried
+    if not best:
+        return model, None
+    card = model.card.with_changes({"config.decoding": decoding.model_dump(), "scores": best})
+    return Model(model.net, card), best
+
+
+def _truth(sample: Sample, block: Region) -> tuple[np.ndarray, np.ndarray | None]:
+    return sample.labels[block], None if sample.ignore is None else sample.ignore[block]
 
 
 def budget_is_gone(settings: RunConfig, state: State) -> bool:

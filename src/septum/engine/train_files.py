@@ -165,9 +165,13 @@ def _train_on_everything(
         resume=final.exists(),
         start=start,
     )
-    scores = load(run.model_file).card.scores
+    judged = load(run.model_file).card
     card = model.card.with_changes(
-        {"scores": scores, "held_out": f"scores are of the run before it: {before.held_out}"}
+        {
+            "scores": judged.scores,
+            "held_out": f"scores are of the run before it: {before.held_out}",
+            "config.decoding": judged.config.decoding.model_dump(),
+        }
     )
     final_model = Model(model.net, card)
     final_model.save(final.model_file)
