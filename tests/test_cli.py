@@ -697,7 +697,8 @@ def test_as_a_process_of_its_own(trained, image):
     missing = spawn("info", image.parent / "nowhere")
     assert (missing.code, missing.out) == (2, "")
     assert missing.err == (
-        f"ModelError: there is no model at {image.parent / 'nowhere'}; give a run folder or a model.safetensors\n"
+        f"ModelError: there is no model at {image.parent / 'nowhere'}; give a run folder or a "
+        "model.safetensors, or the name of one that ships with Septum; known are: em-membrane, nuclei\n"
     )
 
 

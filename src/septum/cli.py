@@ -60,6 +60,9 @@ KindOption = Annotated[
     Kind | None, typer.Option(help="What the labels are; by default read from the data and said aloud.")
 ]
 ChannelOption = Annotated[int | None, typer.Option(min=0, help="Use this channel of the images only.")]
+UnlabeledOption = Annotated[
+    int | None, typer.Option(min=0, help="The label of pixels that nobody annotated, such as 0 between scribbles.")
+]
 DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
 
 
@@ -68,12 +71,13 @@ def check(
     data: Annotated[Path, typer.Argument(help="A folder with images/ and labels/, or another layout of docs/data.md.")],
     kind: KindOption = None,
     channel: ChannelOption = None,
+    unlabeled: UnlabeledOption = None,
     as_json: Json = False,
 ) -> None:
     """Say what is wrong with a data set, with a fix for each finding."""
     from septum.data.check import check as check_data
 
-    findings = check_data(data, kind=kind.value if kind else None, channel=channel)
+    findings = check_data(data, kind=kind.value if kind else None, channel=channel, unlabeled=unlabeled)
     if as_json:
         print(json.dumps([finding.__dict__ for finding in findings], indent=1, default=str))
     else:
@@ -109,6 +113,7 @@ def train(
     ] = False,
     kind: KindOption = None,
     channel: ChannelOption = None,
+    unlabeled: UnlabeledOption = None,
     device: DeviceOption = Device.auto,
     quiet: Quiet = False,
 ) -> None:
@@ -129,6 +134,7 @@ def train(
         final=final,
         kind=kind.value if kind else None,
         channel=channel,
+        unlabeled=unlabeled,
     )
     with TrainingDisplay(quiet) as display:
         records = train_files(request, pick_device(device))
@@ -147,7 +153,9 @@ def train(
     epilog="Examples:  septum predict run images/*.tif --output masks   |   septum predict run stack.tif -o out --tta 7"
 )
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run folder or a model file.")],
+    model: Annotated[
+        Path, typer.Argument(help="A run folder, a model file, or a model that ships: em-membrane, nuclei.")
+    ],
     inputs: Annotated[list[str], typer.Argument(help="Images, folders of images, or globs.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for labels, probabilities, overlays, objects.csv.")
@@ -170,6 +178,8 @@ def predict(
     averaging = parse_tta(tta)
     memory = parse_bytes(max_memory)
     loaded = load(model, pick_device(device))
+    if loaded.card.terms:
+        print(f"{model}: {loaded.card.terms}", file=sys.stderr)
     paths = list_inputs(inputs)
     records = predict_files(
         loaded,
@@ -261,7 +271,9 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
 
 @app.command(epilog="Example:  septum info run")
 def info(
-    model: Annotated[Path, typer.Argument(help="A run folder or a model file.")],
+    model: Annotated[
+        Path, typer.Argument(help="A run folder, a model file, or a model that ships: em-membrane, nuclei.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Show the model card."""

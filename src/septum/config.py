@@ -79,6 +79,7 @@ class DataSource(Settings):
     labels: str | None = None
     kind: Kind | None = None
     channel: int | None = None
+    unlabeled: int | None = None
 
 
 class UNetConfig(Settings):

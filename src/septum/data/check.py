@@ -58,7 +58,12 @@ SMALLEST_RADIUS = 3  # pixels; the outline of smaller objects says nothing
 
 
 def check(
-    path: str | Path, *, labels: str | Path | None = None, kind: Kind | None = None, channel: int | None = None
+    path: str | Path,
+    *,
+    labels: str | Path | None = None,
+    kind: Kind | None = None,
+    channel: int | None = None,
+    unlabeled: int | None = None,
 ) -> list[Finding]:
     """Find all that is wrong with a data set; errors first. Parameters as of `septum.data.dataset.load_dataset`.
 
@@ -68,7 +73,7 @@ def check(
     ...     print(finding)
     cells/labels/a.png has colours; save one number per pixel as a grey-value TIFF
     """
-    dataset, findings = survey(path, labels=labels, kind=kind, channel=channel)
+    dataset, findings = survey(path, labels=labels, kind=kind, channel=channel, unlabeled=unlabeled)
     found = [*findings, *(_of_pixels(dataset) if dataset else ())]
     return sorted(found, key=lambda one: one.level != "error")
 

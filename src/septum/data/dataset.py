@@ -48,6 +48,7 @@ def load_dataset(
     labels: str | Path | None = None,
     kind: Kind | None = None,
     channel: int | None = None,
+    unlabeled: int | None = None,
 ) -> Dataset:
     """Read a data set into memory.
 
@@ -63,6 +64,8 @@ def load_dataset(
         value forced to instances: each 4-connected piece is one object.
     channel : int, optional
         Use this channel of the images only, counted from 0.
+    unlabeled : int, optional
+        The label of pixels that nobody has annotated, such as those between scribbles: they are ignored.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def load_dataset(
     >>> load_dataset("isbi2012/train").notes                                          # doctest: +SKIP
     ('30 pairs of equal names in images/ and labels/', ...)
     """
-    dataset, findings = survey(path, labels=labels, kind=kind, channel=channel)
+    dataset, findings = survey(path, labels=labels, kind=kind, channel=channel, unlabeled=unlabeled)
     return _without_errors(dataset, findings, f"septum check {path}")
 
 
@@ -169,10 +172,11 @@ def survey(
     labels: str | Path | None = None,
     kind: Kind | None = None,
     channel: int | None = None,
+    unlabeled: int | None = None,
 ) -> tuple[Dataset | None, list[Finding]]:
     """Read what can be read of a data set, and find all that is wrong with the rest. Parameters of `load_dataset`."""
     pairing = find_pairs(Path(path), None if labels is None else Path(labels))
-    return _read(pairing, str(path), kind, channel)
+    return _read(pairing, str(path), kind, channel, unlabeled)
 
 
 def _without_errors(dataset: Dataset | None, findings: list[Finding], command: str) -> Dataset:
@@ -183,9 +187,13 @@ def _without_errors(dataset: Dataset | None, findings: list[Finding], command: s
     return dataset
 
 
-def _read(pairing: Pairing, where: str, kind: Kind | None, channel: int | None) -> tuple[Dataset | None, list[Finding]]:
+def _read(
+    pairing: Pairing, where: str, kind: Kind | None, channel: int | None, unlabeled: int | None = None
+) -> tuple[Dataset | None, list[Finding]]:
     findings, notes = list(pairing.findings), [pairing.rule] if pairing.rule else []
     samples = read_pairs(pairing.pairs, channel, notes, findings)
+    if unlabeled is not None:
+        samples = _without_unlabeled(samples, unlabeled, notes)
     evidence = ""
     if pairing.pairs and all(is_roi(pair.labels) for pair in pairing.pairs):
         evidence = "instances, since each ImageJ ROI is one object"
@@ -223,6 +231,19 @@ def _assemble(
         hashes={sample.name: _sha256(sample) for sample in samples},
         warnings=tuple(finding for finding in findings if finding.level == "warning"),
     )
+
+
+def _without_unlabeled(samples: list[Sample], unlabeled: int, notes: list[str]) -> list[Sample]:
+    """Ignore the pixels whose label says that nobody has annotated them."""
+    result, share = [], []
+    for sample in samples:
+        without = sample.labels == unlabeled
+        share.append(np.mean(without))
+        known = without if sample.ignore is None else without | sample.ignore
+        result.append(replace(sample, ignore=known if known.any() else None))
+    if samples:
+        notes.append(f"pixels of label {unlabeled} are not annotated, as told: {100 * np.mean(share):.1f} % of them")
+    return result
 
 
 def _fits(sample: Sample, findings: list[Finding]) -> bool:

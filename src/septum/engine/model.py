@@ -17,7 +17,7 @@ from septum.core.tiling import ArraySource
 from septum.core.unet import UNet
 from septum.engine.predict import DEFAULT_MEMORY, Prediction, drain, segment
 from septum.engine.tensors import read_tensors, write_tensors
-from septum.errors import ConfigError, ModelError
+from septum.errors import ConfigError, ModelError, did_you_mean
 
 FORMAT = 2  # of the card; MIGRATIONS[n] turns a card of format n into one of n + 1
 
@@ -41,6 +41,8 @@ class ModelCard(Settings):
     held_out: str  # what the scores were measured on
     scores: dict[str, float]
     step: int  # the step whose weights these are
+    about: tuple[str, ...] = ()  # of a model that ships: data, split, how to make it again
+    terms: str = ""  # restrictions that come with the training data; said whenever the model is loaded
     versions: dict[str, str]
 
     @property
@@ -107,11 +109,16 @@ class Model:
             ("measured on", card.held_out),
             ("training data", ", ".join(card.data)),
             ("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())),
+            *(("about", sentence) for sentence in card.about),
+            *([("terms", card.terms)] if card.terms else []),
         ]
 
-    def save(self, path: str | Path) -> None:
-        """Write the model file, whole or not at all."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.net.state_dict().items()}
+    def save(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write the model file, whole or not at all; `dtype` such as ``torch.float16`` rounds the weights in it."""
+        tensors = {
+            name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
+            for name, tensor in self.net.state_dict().items()
+        }
         write_tensors(path, tensors, {"septum": self.card.model_dump_json()})
 
 
@@ -121,7 +128,7 @@ def parameters(net: UNet) -> int:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Load a model file or the model of a run folder. Nothing is unpickled.
+    """Load a model file, the model of a run folder, or by its name one that ships with Septum. Nothing is unpickled.
 
     Raises
     ------
@@ -156,11 +163,24 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     return Model(net.to(device).eval(), card)
 
 
+SHIPPED = Path(__file__).parents[1] / "models"
+
+
+def shipped() -> dict[str, Path]:
+    """Return the models that ship with Septum, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
+
+
 def find_model(path: str | Path) -> Path:
-    """Return the model file for a model file or a run folder; the final model of a run if there is one."""
-    path = Path(path)
+    """Return the file of a model: itself, that of a run folder (the final one if there is one), or a shipped one's."""
+    given, path = str(path), Path(path)
     if not path.exists():
-        raise ModelError(f"there is no model at {path}; give a run folder or a model.safetensors")
+        if given in shipped():
+            return shipped()[given]
+        raise ModelError(
+            f"there is no model at {path}; give a run folder or a model.safetensors, or the name of one that ships "
+            f"with Septum{did_you_mean(given, shipped())}"
+        )
     if path.is_file():
         return path
     for candidate in (path / "final" / "model.safetensors", path / "model.safetensors"):

@@ -45,6 +45,7 @@ class Request:
     final: bool = False
     kind: Kind | None = None
     channel: int | None = None
+    unlabeled: int | None = None
 
 
 def train_files(request: Request, device: torch.device) -> Generator[Record | Said, None, Model]:
@@ -55,7 +56,9 @@ def train_files(request: Request, device: torch.device) -> Generator[Record | Sa
         if any(value is not None for value in given):
             raise ConfigError("--resume goes on with the settings in config.json; leave the other settings out")
         run.config()  # says at once if there is nothing to go on with
-    dataset = load_dataset(request.data, labels=request.labels, kind=request.kind, channel=request.channel)
+    dataset = load_dataset(
+        request.data, labels=request.labels, kind=request.kind, channel=request.channel, unlabeled=request.unlabeled
+    )
     for text in [*dataset.notes, *map(str, check_dataset(dataset))]:
         yield Said(text)
     start = load(request.start) if request.start else None
@@ -80,6 +83,7 @@ def train_files(request: Request, device: torch.device) -> Generator[Record | Sa
                 labels=str(request.labels.resolve()) if request.labels else None,
                 kind=request.kind,
                 channel=request.channel,
+                unlabeled=request.unlabeled,
             ),
         )
     if not request.final:

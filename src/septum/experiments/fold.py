@@ -125,7 +125,7 @@ def train_fold(
     run = RunFolder(folder)
     if run.is_finished():
         return load(run.model_file, device)
-    config = recipe(recipe_name, dataset, device).with_changes(changes)
+    config = recipe(recipe_name, dataset, device, changes)
     return (
         yield from fit(
             dataset,

@@ -28,7 +28,9 @@ def report_run(folder: str | Path) -> Path:
         source = settings.source
         if source is None:
             raise DatasetError("the run was given arrays, not files")
-        dataset = load_dataset(source.data, labels=source.labels, kind=source.kind, channel=source.channel)
+        dataset = load_dataset(
+            source.data, labels=source.labels, kind=source.kind, channel=source.channel, unlabeled=source.unlabeled
+        )
     except SeptumError as error:
         sections.append(Text("Overlays", [f"The training data cannot be read any more, so there are none: {error}"]))
     else:

@@ -1,0 +1,137 @@
+"""Make the networks that ship with Septum, and score them with their rounded weights on what they never saw.
+
+    SEPTUM_DATA=... python benchmarks/models.py nuclei --budget 20min
+    SEPTUM_DATA=... python benchmarks/models.py em-membrane --budget 20min
+
+Writes the run to scratch/, the model in half precision to src/septum/models/, and the record of its scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import record
+import torch
+
+from septum.cli import parse_duration, parse_settings
+from septum.config import TtaConfig
+from septum.core.metrics import isbi, matching
+from septum.core.tiling import ArraySource
+from septum.data.catalog import find
+from septum.data.dataset import Dataset, load_dataset
+from septum.engine.holdout import hold_out
+from septum.engine.model import SHIPPED, Model, load
+from septum.engine.plan import recipe
+from septum.engine.predict import drain, segment
+from septum.engine.run import RunFolder
+from septum.engine.train import Validated, fit
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a shipped network learned from."""
+
+    data: str
+    training: range
+    test: range
+    about: tuple[str, ...]
+    terms: str = ""
+
+
+RECIPES = {
+    "nuclei": Recipe(
+        "dsb2018",
+        range(30),
+        range(30, 40),
+        (
+            "Nuclei in several kinds of light microscopy, mostly fluorescence; grey values, one channel.",
+            "Trained on 30 images of the Data Science Bowl 2018 (stage1_train, CC0; Caicedo et al., Nature Methods "
+            "2019), scored on 10 others that took no part in the training.",
+            "Made by: python benchmarks/models.py nuclei",
+        ),
+    ),
+    "em-membrane": Recipe(
+        "isbi2012",
+        range(24),
+        range(24, 30),
+        (
+            "Cell interior (foreground) and membranes (background) in serial-section electron micrographs of neural "
+            "tissue, 4 x 4 nm per pixel.",
+            "Trained on slices 0-23 of ISBI 2012 (Drosophila ventral nerve cord; Cardona et al., PLoS Biology 2010), "
+            "scored on slices 24-29.",
+            "Made by: python benchmarks/models.py em-membrane",
+        ),
+        terms="trained on the ISBI 2012 data, whose terms ask for non-commercial use and for the citation of Cardona "
+        "et al. 2010, PLoS Biology 8(10) e1000502; see em-membrane.LICENSE.txt beside the model",
+    ),
+}
+
+
+def subset(dataset: Dataset, indices: range) -> Dataset:
+    """Some samples of a data set."""
+    samples = tuple(dataset.samples[index] for index in indices)
+    return replace(dataset, samples=samples, hashes={sample.name: dataset.hashes[sample.name] for sample in samples})
+
+
+def score(model: Model, test: Dataset) -> dict[str, float]:
+    """Score what the model predicts, in one pass and averaged over eight versions."""
+    scores: dict[str, float] = {}
+    for suffix, tta in (("", None), ("_averaged_over_8", TtaConfig(kind="dihedral", versions=8))):
+        sources = [ArraySource(sample.image) for sample in test.samples]
+        predictions = [drain(segment(model.net, model.card.config, source, tta=tta)) for source in sources]
+        if test.kind == "classes":
+            maps = np.stack([np.clip(prediction.probabilities[1], 0, 1) for prediction in predictions])
+            best = isbi.evaluate_stack(np.stack([sample.labels for sample in test.samples]), maps).best
+            measured = {name: best[name].value for name in ("v_rand", "v_info", "warping_error", "pixel_error")}
+        else:
+            pairs = zip(test.samples, predictions, strict=True)
+            matched = [
+                matching.match(s.labels, p.labels, ignore=s.ignore, thresholds=[0.5, 0.7]).scores for s, p in pairs
+            ]
+            at = matching.pool(matched).per_threshold
+            measured = {"f1": at[0].f1, "f1_at_0.7": at[1].f1, "panoptic_quality": at[0].panoptic_quality}
+        scores |= {name + suffix: round(float(value), 5) for name, value in measured.items()}
+    return scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=list(RECIPES))
+    parser.add_argument("--budget")
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    arguments = parser.parse_args()
+    name, made = arguments.name, RECIPES[arguments.name]
+    dataset = load_dataset(find(made.data))
+    training, test = subset(dataset, made.training), subset(dataset, made.test)
+    run = RunFolder(Path("scratch") / f"model-{name}")
+    changes: dict[str, Any] = parse_settings(arguments.settings)
+    config = recipe("fast", training, torch.device("cpu"), changes)
+    budget = None if config.steps else parse_duration(arguments.budget or "20min")
+    steps = fit(training, config, run.path, held_out=hold_out(training), budget=budget, resume=run.exists())
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            model: Model = end.value
+            break
+        if isinstance(step, Validated):
+            print(step, flush=True)
+    file = SHIPPED / f"{name}.safetensors"
+    model.save(file, torch.float16)
+    rounded = load(file)
+    scores = score(rounded, test)
+    held_out = f"{len(test.samples)} images that took no part in the training, with the weights as they ship"
+    card = rounded.card.with_changes({"about": made.about, "terms": made.terms, "scores": scores, "held_out": held_out})
+    Model(rounded.net, card).save(file, torch.float16)
+    seconds = [r["seconds"] for r in run.records() if "seconds" in r]
+    settings = {"run": run.config().model_dump(mode="json"), "seconds": seconds[-1]}
+    results = {"scores": scores, "step": model.card.step, "bytes": file.stat().st_size}
+    record.save(f"model_{name}", settings=settings, results=results, packages=("scipy", "scikit-image"))
+
+
+if __name__ == "__main__":
+    main()
