@@ -27,7 +27,7 @@ from septum.core.metrics import ctc, isbi, matching
 from septum.core.tiling import ArraySource
 from septum.data.catalog import find
 from septum.data.dataset import Dataset, load_dataset, load_pairs
-from septum.engine.holdout import nothing_held_out
+from septum.engine.holdout import hold_out
 from septum.engine.model import Model
 from septum.engine.plan import recipe
 from septum.engine.predict import drain, segment
@@ -68,7 +68,7 @@ def scores(model: Model, dataset: Dataset, em: bool, tta: TtaConfig | None = Non
             np.stack([sample.labels > 0 for sample in dataset.samples]).astype(np.uint8),
             np.stack([np.clip(p.probabilities[1], 0, 1) for p in predictions]),
         ).best
-        return {name: round(float(value.value), 5) for name, value in best.items()}
+        return {name: (round(float(value.value), 5), value.threshold) for name, value in best.items()}
     frames, matched = [], []
     for sample, prediction in zip(dataset.samples, predictions, strict=True):
         frames.append(ctc.match_frame(sample.labels, prediction.labels, frame=sample.name, ignore=sample.ignore))
@@ -101,7 +101,7 @@ def main() -> None:
     begin, begin_cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as temporary:
         steps = fit(
-            training, config, arguments.keep or Path(temporary) / "run", held_out=nothing_held_out(), budget=budget
+            training, config, arguments.keep or Path(temporary) / "run", held_out=hold_out(training), budget=budget
         )
         while True:
             try:

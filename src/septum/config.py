@@ -152,6 +152,7 @@ class TrainConfig(Settings):
     augment: AugmentConfig = AugmentConfig()
     normalize: Literal["standardize", "percentile", "dtype"] = "standardize"
     loss_normalization: Literal["sum", "mean", "weights"] = "weights"
+    dice: NotNegative = 0.0  # share of the soft Dice loss that is added to the cross-entropy
     optimizer: Literal["sgd", "adam"] = "adam"
     learning_rate: Positive = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of SGD; Adam's first beta

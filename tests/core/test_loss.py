@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
-from septum.core.loss import weighted_cross_entropy
+from septum.core.loss import dice_loss, weighted_cross_entropy
 from septum.core.targets import border
 from septum.core.targets import classes as class_target
 from septum.errors import ConfigError, ImageError
@@ -85,3 +85,19 @@ def test_weights_of_another_shape_are_refused_rather_than_broadcast(batch):
     logits, classes, weights = batch
     with pytest.raises(ImageError, match=r"\(2, 5, 7\), got \(2, 1, 5, 7\)"):
         weighted_cross_entropy(logits, classes, weights[:, None], "sum")
+
+
+def test_dice_is_one_minus_the_coefficient_of_certain_predictions_and_blind_where_nothing_counts():
+    rng = np.random.default_rng(0)
+    classes, predicted = rng.integers(0, 3, (2, 2, 9, 8))
+    weights = (rng.random((2, 9, 8)) < 0.7) * 5.0
+    logits = 200.0 * np.moveaxis(np.eye(3)[predicted], -1, 1)
+    known = weights > 0
+    coefficients = [
+        2
+        * ((classes == k) & (predicted == k) & known).sum()
+        / (((classes == k) & known).sum() + ((predicted == k) & known).sum())
+        for k in range(3)
+    ]
+    loss = dice_loss(torch.tensor(logits), torch.tensor(classes), torch.tensor(weights))
+    assert loss.item() == pytest.approx(1 - np.mean(coefficients), abs=1e-6)

@@ -16,6 +16,7 @@ import torch
 
 from septum.config import DataSource, TrainConfig
 from septum.core.decode import decode
+from septum.core.loss import dice_loss
 from septum.core.randomness import torch_seed
 from septum.core.targets import TARGETS
 from septum.core.tiling import ArraySource, Region
@@ -251,7 +252,10 @@ def train_step(state: State, images: list[TrainingImage], config: TrainConfig, s
     torch.manual_seed(torch_seed(config.seed, state.step, "dropout"))
     with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         logits = state.net.train()(batch.images.contiguous(memory_format=memory_format(config)))
-    loss = TARGETS[config.target].loss(logits.float(), batch.classes, batch.weights, config.loss_normalization)
+    logits = logits.float()
+    loss = TARGETS[config.target].loss(logits, batch.classes, batch.weights, config.loss_normalization)
+    if config.dice:
+        loss = loss + config.dice * dice_loss(logits, batch.classes, batch.weights)
     state.optimizer.zero_grad()
     loss.backward()
     state.optimizer.step()
