@@ -36,7 +36,7 @@ def main() -> None:
         torch.cuda.synchronize()
 
     def draw() -> None:
-        draw_batch(images, config, 0)
+        draw_batch(images, config, 0, range(config.batch))
         torch.cuda.synchronize()
 
     def predict() -> None:

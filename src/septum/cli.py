@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -117,7 +118,8 @@ def train(
     device: DeviceOption = Device.auto,
     quiet: Quiet = False,
 ) -> None:
-    """Train a network on annotated images."""
+    """Train a network on annotated images; several processes share the work under torchrun -m septum train."""
+    from septum.engine.processes import joined
     from septum.engine.train_files import Request, train_files
 
     request = Request(
@@ -136,8 +138,9 @@ def train(
         channel=channel,
         unlabeled=unlabeled,
     )
-    with TrainingDisplay(quiet) as display:
-        records = train_files(request, pick_device(device))
+    chosen = pick_device(device)
+    with joined(chosen) as processes, TrainingDisplay(quiet or not processes.writes) as display:
+        records = train_files(request, chosen, processes)
         with interruptible() as interrupted:
             for record in records:
                 display.show(record)
@@ -477,12 +480,12 @@ def pick_device(device: Device) -> torch.device:
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device is Device.auto:
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
-    if not available[device.value]:
-        there = ", ".join(name for name, is_there in available.items() if is_there)
-        raise ConfigError(f"there is no {device.value} device here; available: {there}")
-    return torch.device(device.value)
+    name = next(name for name in ("cuda", "mps", "cpu") if available[name]) if device is Device.auto else device.value
+    if not available[name]:
+        there = ", ".join(other for other, is_there in available.items() if is_there)
+        raise ConfigError(f"there is no {name} device here; available: {there}")
+    local = os.environ.get("LOCAL_RANK")  # from torchrun: each process has a GPU of its own
+    return torch.device(name, int(local)) if local and name == "cuda" else torch.device(name)
 
 
 @contextmanager

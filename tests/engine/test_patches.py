@@ -30,7 +30,7 @@ def test_without_augmentation_a_patch_is_a_mirrored_crop_of_image_classes_and_we
     size, lost = input_size(config.patch, 2), margin(2)
     pad = size
     for step in range(5):
-        batch = draw_batch(images, config, step)
+        batch = draw_batch(images, config, step, range(3))
         assert batch.images.shape == (3, 1, size, size)
         for n in range(3):
             found = 0
@@ -53,10 +53,10 @@ def test_without_augmentation_a_patch_is_a_mirrored_crop_of_image_classes_and_we
 def test_a_batch_is_a_function_of_seed_and_step():
     data, config = dataset(), still().with_changes({"augment": {}})
     images = prepare(data, config, nothing_held_out(), CPU)
-    first = draw_batch(images, config, 7)
-    draw_batch(images, config, 3)
-    again = draw_batch(images, config, 7)
-    other = draw_batch(images, config, 8)
+    first = draw_batch(images, config, 7, range(3))
+    draw_batch(images, config, 3, range(3))
+    again = draw_batch(images, config, 7, range(3))
+    other = draw_batch(images, config, 8, range(3))
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.weights, again.weights)
     assert not torch.equal(first.images, other.images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -9,12 +10,20 @@ from torch.nn.functional import cross_entropy
 
 from septum.errors import ConfigError, ImageError
 
+Sum = Callable[[torch.Tensor], torch.Tensor]
+
+
+def alone(part: torch.Tensor) -> torch.Tensor:
+    """The sum over all processes, when there is one."""
+    return part
+
 
 def weighted_cross_entropy(
     logits: torch.Tensor,
     classes: torch.Tensor,
     weights: torch.Tensor,
     normalization: Literal["sum", "mean", "weights"] = "weights",
+    total: Sum = alone,
 ) -> torch.Tensor:
     """Energy of Eq. 1 of Ronneberger et al. 2015, with the minus sign: ``-sum_x w(x) log p_class(x)(x)``.
 
@@ -31,6 +40,9 @@ def weighted_cross_entropy(
         Weight of each pixel, see `septum.core.weight_map`; 0 for pixels without annotation.
     normalization : {"sum", "mean", "weights"}
         Divide by nothing, by the number of pixels, or by the sum of the weights.
+    total : callable
+        Adds up a tensor over the processes that share a batch: the loss is that of the whole batch. Its gradient is
+        the part of this process; the parts add up to the whole.
 
     Returns
     -------
@@ -54,18 +66,18 @@ def weighted_cross_entropy(
         raise ImageError(
             f"weights must have the shape of the classes, {tuple(classes.shape)}, got {tuple(weights.shape)}"
         )
-    total = (weights * cross_entropy(logits, classes, reduction="none")).sum()
+    energy = total((weights * cross_entropy(logits, classes, reduction="none")).sum())
     match normalization:
         case "sum":
-            return total
+            return energy
         case "mean":
-            return total / weights.numel()
+            return energy / total(torch.ones_like(weights).sum())
         case "weights":
-            return total / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+            return energy / total(weights.sum()).clamp_min(torch.finfo(weights.dtype).tiny)
     raise ConfigError(f"normalization must be 'sum', 'mean' or 'weights', got {normalization!r}")
 
 
-def dice_loss(logits: torch.Tensor, classes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def dice_loss(logits: torch.Tensor, classes: torch.Tensor, weights: torch.Tensor, total: Sum = alone) -> torch.Tensor:
     """One minus the soft Dice coefficient, the mean over all classes, of the pixels that carry weight.
 
     Sums run over the whole batch (Milletari et al. 2016, without their squares): a thin class counts as much as a large
@@ -79,6 +91,8 @@ def dice_loss(logits: torch.Tensor, classes: torch.Tensor, weights: torch.Tensor
         True class of each pixel, 0..K-1.
     weights : (N, Y, X) tensor
         0 for pixels that do not count; other values do not matter.
+    total : callable
+        As for `weighted_cross_entropy`.
 
     Returns
     -------
@@ -95,5 +109,5 @@ def dice_loss(logits: torch.Tensor, classes: torch.Tensor, weights: torch.Tensor
     predicted = torch.softmax(logits, dim=1) * counted
     true = torch.nn.functional.one_hot(classes, logits.shape[1]).movedim(-1, 1) * counted
     axes = (0, 2, 3)
-    both = (predicted * true).sum(axes)
-    return 1 - ((2 * both + 1e-5) / (predicted.sum(axes) + true.sum(axes) + 1e-5)).mean()
+    both = total((predicted * true).sum(axes))
+    return 1 - ((2 * both + 1e-5) / (total((predicted + true).sum(axes)) + 1e-5)).mean()

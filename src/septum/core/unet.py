@@ -82,6 +82,11 @@ class UNet(nn.Module):
     ImageError
         From `forward`, for the wrong number of channels or a size that is not admissible.
 
+    Notes
+    -----
+    `forward` takes one seed per sample, if any: in training its dropout masks are drawn from that alone, wherever in a
+    batch, and in which process, the sample lies.
+
     Examples
     --------
     >>> net = UNet(UNetConfig(base_channels=2, depth=2))
@@ -110,8 +115,11 @@ class UNet(nn.Module):
         self.output = nn.Conv2d(widths[0], config.n_classes, kernel_size=1)
         initialize(self, seed)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, seeds: Sequence[int] = ()) -> Tensor:
         config = self.config
+        generators: Sequence[torch.Generator | None] = [None] * len(image)
+        if seeds:
+            generators = [torch.Generator(image.device).manual_seed(seed) for seed in seeds]
         if image.shape[1] != config.in_channels:
             raise ImageError(f"the network takes {config.in_channels} channels, the image has {image.shape[1]}")
         for size in image.shape[2:]:
@@ -120,8 +128,8 @@ class UNet(nn.Module):
         x = image
         for level, convolutions in enumerate(self.contracting):
             x = convolutions(x)
-            if level >= config.depth - 1:
-                x = nn.functional.dropout(x, config.dropout, self.training)
+            if level >= config.depth - 1 and self.training and config.dropout:
+                x = dropout(x, config.dropout, generators)
             if level < config.depth:
                 skips.append(x)
                 x = nn.functional.max_pool2d(x, 2)
@@ -207,6 +215,14 @@ def freeze(net: UNet, tiles: Tensor) -> UNet:
                     state[f"{path}.{level}.{2 * k}.bias"] = bias.to(tiles.dtype)
     frozen.load_state_dict(state)
     return frozen.eval()
+
+
+def dropout(x: Tensor, share: float, generators: Sequence[torch.Generator | None]) -> Tensor:
+    """Set a share of the values to 0 and divide the others by what is left of 1; one generator per sample."""
+    masks = torch.empty_like(x)
+    for mask, generator in zip(masks, generators, strict=True):
+        mask.bernoulli_(1 - share, generator=generator)
+    return x * masks.div_(1 - share)
 
 
 def centre_crop(x: Tensor, shape: Sequence[int]) -> Tensor:

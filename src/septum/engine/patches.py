@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,8 +74,8 @@ def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: to
     return [image for image in images if len(image.positions)]
 
 
-def draw_batch(images: list[TrainingImage], config: TrainConfig, step: int) -> Batch:
-    """Draw, warp and grey-shift the patches of one step: a function of (seed, step) alone.
+def draw_batch(images: list[TrainingImage], config: TrainConfig, step: int, samples: Iterable[int]) -> Batch:
+    """Draw, warp and grey-shift patches of one step, each a function of (seed, step, sample) alone.
 
     The centre of a patch is uniform over all pixels that carry weight.
     """
@@ -83,7 +84,7 @@ def draw_batch(images: list[TrainingImage], config: TrainConfig, step: int) -> B
     device = images[0].image.device
     ends = np.cumsum([len(image.positions) for image in images])
     chosen, geometries, centres, greys = [], [], [], []
-    for sample in range(config.batch):
+    for sample in samples:
         rng = generator(config.seed, step, sample, "position")
         draw = int(rng.integers(ends[-1]))
         index = int(np.searchsorted(ends, draw, side="right"))

@@ -121,26 +121,27 @@ def plan_steps(
     spent: float,
     probe_step: Callable[[int], object],
     probe_validation: Callable[[], object] | None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Schedule:
     """Turn a budget in seconds into a schedule, or lay out a given number of steps.
 
     The budget is probed with a few steps and one validation, whose results are thrown away by the caller.
     `spent` seconds of the budget are gone already.
     """
-    begin = time.perf_counter()
+    begin = clock()
     step_seconds = None
     if steps is None:
         assert budget is not None
         probe_step(0)  # the first step pays for allocations
-        start = time.perf_counter()
+        start = clock()
         for step in range(1, PROBE_STEPS + 1):
             probe_step(step)
-        step_seconds = (time.perf_counter() - start) / PROBE_STEPS
-        start = time.perf_counter()
+        step_seconds = (clock() - start) / PROBE_STEPS
+        start = clock()
         if probe_validation:
             probe_validation()
-        validation_seconds = time.perf_counter() - start
-        left = budget - spent - (time.perf_counter() - begin)
+        validation_seconds = clock() - start
+        left = budget - spent - (clock() - begin)
         validations = (
             max(2, min(VALIDATIONS, int(0.1 * left / max(validation_seconds, 1e-3)))) if probe_validation else 0
         )

@@ -11,6 +11,7 @@ import torch
 
 from septum.config import DataSource, Settings, TrainConfig, train_config_from_1
 from septum.data.files import write_text
+from septum.engine.model import Model
 from septum.engine.tensors import read_tensors, write_tensors
 from septum.errors import ConfigError, ModelError, OutputError
 
@@ -40,6 +41,7 @@ class RunFolder:
     """Reads and writes the files of one run."""
 
     path: Path
+    writes: bool = True  # of several processes only the first one writes
 
     @property
     def model_file(self) -> Path:
@@ -69,6 +71,8 @@ class RunFolder:
 
     def create(self, config: RunConfig) -> None:
         """Begin a run: the settings are on disk before the first step."""
+        if not self.writes:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -95,6 +99,8 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record."""
+        if not self.writes:
+            return
         try:
             with self.log_file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
@@ -115,12 +121,20 @@ class RunFolder:
 
     def rewind_log(self, step: int) -> None:
         """Drop what was logged after a step, which will be done again."""
+        if not self.writes:
+            return
         kept = [record for record in self.records() if record["step"] <= step]
         write_text(self.log_file, "".join(json.dumps(record) + "\n" for record in kept))
 
+    def save_model(self, model: Model) -> None:
+        """Write the model, replacing the last one."""
+        if self.writes:
+            model.save(self.model_file)
+
     def save_checkpoint(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Write the state of the training, replacing the last one."""
-        write_tensors(self.checkpoint_file, tensors, {"state": json.dumps(state)})
+        if self.writes:
+            write_tensors(self.checkpoint_file, tensors, {"state": json.dumps(state)})
 
     def load_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Read the state of the training; None if the run was stopped before its first checkpoint."""

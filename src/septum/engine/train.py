@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import time
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from septum.engine.model import Model, ModelCard, load
 from septum.engine.patches import TrainingImage, draw_batch, prepare
 from septum.engine.plan import plan_steps
 from septum.engine.predict import drain, segment
+from septum.engine.processes import ALONE, Processes
 from septum.engine.run import RunConfig, RunFolder
 from septum.engine.score import ValidationImage, validation_scores
 from septum.engine.versions import versions
@@ -134,6 +134,7 @@ def fit(
     resume: bool = False,
     start: Model | None = None,
     source: DataSource | None = None,
+    processes: Processes = ALONE,
 ) -> Generator[Record, None, Model]:
     """Train a network; yields records, returns the best model.
 
@@ -159,6 +160,8 @@ def fit(
         Begin with the weights of this model.
     source : DataSource, optional
         Where the data set was read from: kept in config.json for the report.
+    processes : Processes
+        Those that share the work, all with the same arguments. The first one writes; all of them read the folder.
 
     Raises
     ------
@@ -167,21 +170,22 @@ def fit(
     DatasetError
         If the data of a resumed run have changed, or nothing is annotated.
     """
-    begin = time.perf_counter()
-    run, device = RunFolder(Path(folder)), torch.device(device)
-    if run.exists() and not resume:
+    begin = processes.clock()
+    run, device = RunFolder(Path(folder), processes.writes), torch.device(device)
+    if processes.told(run.exists()) and not resume:
         raise ConfigError(f"{run.path} already holds a run; go on with it by --resume or choose another --output")
     settings = run.config() if resume else None
     if settings:
         config = settings.train
         if settings.data != dataset.hashes:
             raise DatasetError(f"the images or labels are not those that {run.path} was begun with; begin a new run")
+    _check_shares(config, processes)
     images = prepare(dataset, config, held_out, device)
     if not images:
         raise DatasetError("no pixel of the training images is annotated; check the ignore masks and labels")
     state = new_state(config, device, start)
     if settings is None:
-        settings = _plan(dataset, config, held_out, budget, images, state, begin, source)
+        settings = _plan(dataset, config, held_out, budget, images, state, begin, source, processes)
         run.create(settings)
         state = new_state(config, device, start)  # the probe's steps are thrown away
         config = settings.train
@@ -195,19 +199,20 @@ def fit(
     yield Planned(settings, steps, state.step)
 
     begin -= state.seconds
-    pace_begin, pace_step = time.perf_counter(), state.step
+    pace_begin, pace_step = processes.clock(), state.step
     ended = False
     while state.step < steps and not ended:
-        loss = train_step(state, images, config, steps)
+        loss = train_step(state, images, config, steps, processes)
         state.step += 1
         state.losses += (loss,)
-        state.seconds = time.perf_counter() - begin
+        now = processes.clock()
+        state.seconds = now - begin
         if not math.isfinite(loss):
             raise ConfigError(
                 f"the loss became {loss} at step {state.step}; lower the learning rate (now {config.learning_rate}) "
                 "with --set learning_rate=..."
             )
-        pace = (time.perf_counter() - pace_begin) / (state.step - pace_step)
+        pace = (now - pace_begin) / (state.step - pace_step)
         records: list[Record] = [StepDone(state.step, steps, loss, pace * (steps - state.step))]
         if budget_is_gone(settings, state) and state.step < steps:
             ended = True
@@ -223,7 +228,7 @@ def fit(
             best = not scores or scores["score"] >= state.best  # of equal ones the later, which has learned more
             if best:
                 state.best = scores.get("score", state.best)
-                Model(state.average, _card(settings, dataset, scores, state.step)).save(run.model_file)
+                run.save_model(Model(state.average, _card(settings, dataset, scores, state.step)))
             if scores:
                 run.log({"step": state.step, "validation": scores})
                 records.append(Validated(state.step, scores, best))
@@ -234,30 +239,35 @@ def fit(
         except GeneratorExit:
             run.save_checkpoint(state.tensors(), state.numbers())
             raise
+    processes.told(None)  # the model is written
     model = load(run.model_file, device)
     if config.kind == "instances" and not any("decoding" in record for record in run.records()):
         model, chosen = with_chosen_decoding(model, dataset, held_out)
         if chosen is not None:
-            model.save(run.model_file)
+            run.save_model(model)
             run.log({"step": state.step, "decoding": model.card.config.decoding.model_dump(), "validation": chosen})
             yield Validated(state.step, chosen, best=True)
     return model
 
 
-def train_step(state: State, images: list[TrainingImage], config: TrainConfig, steps: int) -> float:
+def train_step(
+    state: State, images: list[TrainingImage], config: TrainConfig, steps: int, processes: Processes = ALONE
+) -> float:
     """Take one step: draw, predict, compare, change the weights. Returns the loss."""
+    samples = range(processes.rank, config.batch, processes.count)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, state.step, steps)
-    batch = draw_batch(images, config, state.step)
-    torch.manual_seed(torch_seed(config.seed, state.step, "dropout"))
+    batch = draw_batch(images, config, state.step, samples)
+    seeds = [torch_seed(config.seed, state.step, f"dropout of sample {sample}") for sample in samples]
     with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        logits = state.net.train()(batch.images.contiguous(memory_format=memory_format(config)))
+        logits = state.net.train()(batch.images.contiguous(memory_format=memory_format(config)), seeds)
     logits = logits.float()
-    loss = TARGETS[config.target].loss(logits, batch.classes, batch.weights, config.loss_normalization)
+    loss = TARGETS[config.target].loss(logits, batch.classes, batch.weights, config.loss_normalization, processes.sum)
     if config.dice:
-        loss = loss + config.dice * dice_loss(logits, batch.classes, batch.weights)
+        loss = loss + config.dice * dice_loss(logits, batch.classes, batch.weights, processes.sum)
     state.optimizer.zero_grad()
     loss.backward()
+    processes.sum_gradients(state.net)
     state.optimizer.step()
     if state.average is not state.net:
         keep = min(config.weight_average, (1 + state.step) / (10 + state.step))  # follow closely at first
@@ -337,6 +347,14 @@ def _truth(sample: Sample, block: Region) -> tuple[np.ndarray, np.ndarray | None
     return sample.labels[block], None if sample.ignore is None else sample.ignore[block]
 
 
+def _check_shares(config: TrainConfig, processes: Processes) -> None:
+    if config.batch < processes.count:
+        raise ConfigError(
+            f"the batch of {config.batch} leaves nothing to do for some of the {processes.count} processes; "
+            f"give each of them a patch per step by --set batch={processes.count}"
+        )
+
+
 def budget_is_gone(settings: RunConfig, state: State) -> bool:
     """Whether the run is far over its budget, as on a machine that became busy."""
     return settings.budget is not None and state.seconds > OVERTIME * settings.budget
@@ -374,13 +392,14 @@ def _plan(
     state: State,
     begin: float,
     source: DataSource | None,
+    processes: Processes,
 ) -> RunConfig:
     if config.steps is None and budget is None:
         raise ConfigError("how long to train is not said; give --budget such as 20min, or --steps")
 
     def probe_step(step: int) -> None:
         state.step = step
-        train_step(state, images, config, steps=1000)
+        train_step(state, images, config, 1000, processes)
 
     def probe_validation() -> None:
         validate(state.average, config, dataset, held_out)
@@ -388,9 +407,10 @@ def _plan(
     schedule = plan_steps(
         config.steps,
         budget if config.steps is None else None,
-        time.perf_counter() - begin,
+        processes.clock() - begin,
         probe_step,
         probe_validation if held_out.blocks else None,
+        processes.clock,
     )
     plan = asdict(schedule)
     return RunConfig(

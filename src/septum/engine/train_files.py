@@ -16,6 +16,7 @@ from septum.data.dataset import Dataset, load_dataset
 from septum.engine.holdout import hold_out, nothing_held_out
 from septum.engine.model import Model, load
 from septum.engine.plan import recipe
+from septum.engine.processes import ALONE, Processes
 from septum.engine.run import RunFolder
 from septum.engine.train import Record, fit
 from septum.errors import ConfigError
@@ -48,9 +49,11 @@ class Request:
     unlabeled: int | None = None
 
 
-def train_files(request: Request, device: torch.device) -> Generator[Record | Said, None, Model]:
+def train_files(
+    request: Request, device: torch.device, processes: Processes = ALONE
+) -> Generator[Record | Said, None, Model]:
     """Check the data, train, and with `final` train again on everything; yields records, returns the model."""
-    run = RunFolder(request.output)
+    run = RunFolder(request.output, processes.writes)
     if request.resume:
         given = [request.recipe, request.budget, request.steps, request.seed, request.start, request.changes or None]
         if any(value is not None for value in given):
@@ -66,7 +69,7 @@ def train_files(request: Request, device: torch.device) -> Generator[Record | Sa
     for text in _small_images(dataset, config):
         yield Said(text)
     held_out = hold_out(dataset)
-    if request.final and not request.resume and run.is_finished():
+    if request.final and not request.resume and processes.told(run.is_finished()):
         _check_same(config, run)
     else:
         model = yield from fit(
@@ -85,11 +88,12 @@ def train_files(request: Request, device: torch.device) -> Generator[Record | Sa
                 channel=request.channel,
                 unlabeled=request.unlabeled,
             ),
+            processes=processes,
         )
     if not request.final:
         yield Said(f"the model is {run.model_file}")
         return model
-    return (yield from _train_on_everything(dataset, run, device, start))
+    return (yield from _train_on_everything(dataset, run, device, start, processes))
 
 
 DEFAULT_BUDGET = 20 * 60.0  # seconds
@@ -154,11 +158,11 @@ def _check_same(config: TrainConfig, run: RunFolder) -> None:
 
 
 def _train_on_everything(
-    dataset: Dataset, run: RunFolder, device: torch.device, start: Model | None
+    dataset: Dataset, run: RunFolder, device: torch.device, start: Model | None, processes: Processes
 ) -> Generator[Record | Said, None, Model]:
     """Train again with nothing held out, with the settings and the number of steps of the run before."""
     before = run.config()
-    final = RunFolder(run.path / "final")
+    final = RunFolder(run.path / "final", processes.writes)
     yield Said(f"final training on everything, {before.train.steps} steps; its scores are those of the run before")
     model = yield from fit(
         dataset,
@@ -166,8 +170,9 @@ def _train_on_everything(
         final.path,
         held_out=nothing_held_out(),
         device=device,
-        resume=final.exists(),
+        resume=processes.told(final.exists()),
         start=start,
+        processes=processes,
     )
     judged = load(run.model_file).card
     card = model.card.with_changes(
@@ -178,6 +183,6 @@ def _train_on_everything(
         }
     )
     final_model = Model(model.net, card)
-    final_model.save(final.model_file)
+    final.save_model(final_model)
     yield Said(f"the model is {final.model_file}")
     return final_model
