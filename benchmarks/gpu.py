@@ -17,7 +17,7 @@ from septum.engine.holdout import nothing_held_out
 from septum.engine.patches import draw_batch, prepare
 from septum.engine.plan import recipe
 from septum.engine.predict import drain, segment
-from septum.engine.train import new_state, train_step
+from septum.engine.step import new_state, train_step
 
 
 def main() -> None:

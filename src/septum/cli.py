@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -107,6 +108,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as unet.base_channels=32."),
     ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Never hold more, such as 4GB; makes patches smaller where it must.")
+    ] = None,
     start: Annotated[Path | None, typer.Option("--from", help="Begin with the weights of this model.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     final: Annotated[
@@ -119,6 +123,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a network on annotated images; several processes share the work under torchrun -m septum train."""
+    begin = time.perf_counter()
     from septum.engine.processes import joined
     from septum.engine.train_files import Request, train_files
 
@@ -129,6 +134,8 @@ def train(
         recipe=recipe.value if recipe else None,
         budget=parse_duration(budget) if budget is not None else None,
         steps=steps,
+        max_memory=parse_bytes(max_memory) if max_memory is not None else None,
+        begin=begin,
         seed=seed,
         changes=parse_settings(settings or []),
         start=start,
@@ -575,6 +582,8 @@ class TrainingDisplay(Display):
             self.score = ""
             begun = f"goes on at step {record.step} of" if record.step else "plan:"
             pace = f", {record.run.step_seconds:.2f} s each" if record.run.step_seconds else ""
+            for change in record.run.changes:
+                self.say(change)
             self.say(f"{begun} {record.steps} steps{pace}; {record.run.held_out}")
         elif name == "StepDone":
             self.advance(
@@ -584,6 +593,8 @@ class TrainingDisplay(Display):
             self.score = f"  validation {record.scores['score']:.3f}"
             scores = "  ".join(f"{key} {value:.3f}" for key, value in record.scores.items() if key != "score")
             self.say(f"step {record.step}: {scores}{'  (best so far)' if record.best else ''}")
+        elif name == "Changed":
+            self.say(record.text)
         elif name == "Progress":
             self.advance(record.text, record.done, record.total)
         elif name == "EndedEarly":

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from septum.data.images import write_labels, write_png
 from septum.data.simulate import cells
 from septum.engine.holdout import hold_out, nothing_held_out
 from septum.engine.model import load
-from septum.engine.plan import plan_steps, recipe
+from septum.engine.patches import Batch
+from septum.engine.plan import recipe
 from septum.engine.run import RunFolder
+from septum.engine.step import new_state, tells_apart, train_step
 from septum.engine.tensors import read_tensors
-from septum.engine.train import EndedEarly, Planned, StepDone, Validated, fit
+from septum.engine.train import Changed, EndedEarly, Planned, StepDone, Validated, fit, with_lower_rate
 from septum.errors import ConfigError, DatasetError
 
 SMALL = {"unet.base_channels": 2, "unet.depth": 1, "unet.dropout": 0.3, "patch": 16, "augment.elastic_sd": 2.0}
@@ -191,13 +194,6 @@ def test_the_probe_leaves_no_trace_in_the_weights(tmp_path):
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_plan_spends_the_budget_on_steps_and_validations():
-    schedule = plan_steps(None, 100.0, 0.0, lambda step: time.sleep(0.01), lambda: time.sleep(0.05))
-    assert 0.85 * 100 / 0.0105 < schedule.steps < 100 / 0.01
-    assert schedule.steps // schedule.validate_every == 20
-    assert plan_steps(1000, None, 0.0, lambda step: None, None).steps == 1000
-
-
 def test_a_clock_that_runs_out_ends_the_run_early_and_says_so(tmp_path, monkeypatch):
     dataset = small_dataset()
     monkeypatch.setattr("septum.engine.train.OVERTIME", 0.0)
@@ -268,11 +264,138 @@ def test_a_finished_run_resumed_returns_its_model(tmp_path):
     assert model.card == load(tmp_path / "run").card
 
 
-def test_a_loss_that_is_no_number_stops_the_run_with_a_cure(tmp_path):
+DEADLY = {"optimizer": "sgd", "learning_rate": 0.1, "warmup": 0.0, "unet.normalization": "none"}
+
+
+def test_a_network_that_died_begins_again_once_and_equals_one_begun_with_a_tenth_of_the_rate(tmp_path):
+    dataset = small_dataset()
+    held_out = hold_out(dataset)
+    records, model = run_to_the_end(
+        fit(dataset, small_config(dataset, steps=40, **DEADLY), tmp_path / "died", held_out=held_out)
+    )
+    (change,) = [record for record in records if isinstance(record, Changed)]
+    assert change.step == 0
+    assert re.fullmatch(
+        r"up to step \d+ the network gave every pixel the same answer for 25 steps; begun again with a tenth of the "
+        r"learning rate, 0.01, for 40 steps",
+        change.text,
+    )
+    gentle = small_config(dataset, steps=40, **{**DEADLY, "learning_rate": 0.01})
+    _, expected = run_to_the_end(fit(dataset, gentle, tmp_path / "gentle", held_out=held_out))
+    assert same_weights(tmp_path / "died", tmp_path / "gentle")
+    assert model.card == expected.card
+    run = RunFolder(tmp_path / "died")
+    assert run.config().asked == {"learning_rate": 0.1, "steps": 40}
+    assert [r for r in run.records() if "change" in r] == [{"step": 0, "change": change.text}]
+    assert [r["step"] for r in run.records() if "loss" in r] == list(range(1, 41))
+
+
+@pytest.mark.parametrize("stop", [0, 7])
+def test_a_run_that_began_again_and_was_stopped_goes_on_with_the_lower_rate(tmp_path, stop):
+    dataset = small_dataset()
+    config, held_out = small_config(dataset, steps=40, **DEADLY), hold_out(dataset)
+    first, again = fit(dataset, config, tmp_path / "parts", held_out=held_out), False
+    for record in first:
+        again |= isinstance(record, Changed)
+        if again and record.step == stop:
+            first.close()
+    records, _ = run_to_the_end(fit(dataset, config, tmp_path / "parts", held_out=held_out, resume=True))
+    assert records[0].step == stop
+    run_to_the_end(fit(dataset, config, tmp_path / "whole", held_out=held_out))
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_training_from_a_model_that_begins_again_after_a_stop_begins_with_that_model(tmp_path):
+    dataset = small_dataset()
+    held_out = hold_out(dataset)
+    gentle = small_config(dataset, steps=60, **{**DEADLY, "learning_rate": 0.05})
+    wild = gentle.with_changes({"learning_rate": 0.5})
+    learned = gentle.with_changes({"learning_rate": 0.01})
+    _, model = run_to_the_end(fit(dataset, learned, tmp_path / "model", held_out=held_out))
+    steps = fit(dataset, wild, tmp_path / "a", held_out=held_out, start=model)
+    for record in steps:
+        if record.step == 20:
+            steps.close()
+    records, _ = run_to_the_end(fit(dataset, gentle, tmp_path / "a", held_out=held_out, resume=True))
+    assert any(isinstance(record, Changed) for record in records)
+    run_to_the_end(fit(dataset, gentle, tmp_path / "b", held_out=held_out, start=model))
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_with_a_budget_a_run_begins_again_for_the_time_that_is_left(tmp_path):
+    dataset = small_dataset()
+    steps = fit(dataset, small_config(dataset, steps=100), tmp_path / "run", held_out=hold_out(dataset))
+    settings = next(steps).run.with_changes({"budget": 60.0})
+    state = new_state(settings.train, torch.device("cpu"), seconds=15.0)
+    assert with_lower_rate(settings, state, "it died").steps == 75
+
+
+def test_a_network_that_dies_twice_stops_the_run_with_a_cure(tmp_path):
+    dataset = small_dataset()
+    config = small_config(dataset, steps=60, **{**DEADLY, "learning_rate": 10.0})
+    message = r"same answer for 25 steps; lower the learning rate \(now 1, a tenth of what was asked for\) with --set"
+    with pytest.raises(ConfigError, match=message):
+        run_to_the_end(fit(dataset, config, tmp_path / "run", held_out=hold_out(dataset)))
+
+
+def test_a_loss_that_is_no_number_twice_stops_the_run_with_a_cure(tmp_path):
     dataset = small_dataset()
     config = small_config(dataset, steps=50, optimizer="sgd", learning_rate=1e30, warmup=0.0)
-    with pytest.raises(ConfigError, match=r"the loss became (nan|inf) at step \d+; lower the learning rate"):
-        run_to_the_end(fit(dataset, config, tmp_path / "run", held_out=hold_out(dataset)))
+    steps = fit(dataset, config, tmp_path / "run", held_out=hold_out(dataset))
+    begun_again = next(record for record in steps if isinstance(record, Changed)).text
+    assert re.match(r"the loss became (nan|inf) at step \d+; begun again with .* learning rate, 1e\+29", begun_again)
+    with pytest.raises(
+        ConfigError, match=r"the loss became (nan|inf) at step \d+; lower the learning rate \(now 1e\+29"
+    ):
+        run_to_the_end(steps)
+
+
+def test_a_network_is_not_called_dead_for_patches_of_one_class():
+    flat, lively = torch.zeros(1, 2, 3, 3), torch.arange(18.0).reshape(1, 2, 3, 3)
+    one, two = torch.zeros(1, 3, 3, dtype=torch.long), torch.eye(3, dtype=torch.long)[None]
+    everywhere, unknown = torch.ones(1, 3, 3), 1.0 - two
+    images = torch.zeros(1, 1, 7, 7)
+    assert tells_apart(flat, Batch(images, two, everywhere)) is False
+    assert tells_apart(lively, Batch(images, two, everywhere)) is True
+    assert tells_apart(flat, Batch(images, one, everywhere)) is None
+    assert tells_apart(flat, Batch(images, two, unknown)) is None  # the other class is ignored
+
+
+def test_a_step_that_finds_too_little_memory_goes_on_with_half_the_batch_from_the_same_weights(tmp_path, monkeypatch):
+    dataset = small_dataset()
+    config, held_out = small_config(dataset, batch=4), hold_out(dataset)
+
+    def short_of_memory(state, images, config, *more):
+        if config.batch > 2 and state.step == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return train_step(state, images, config, *more)
+
+    monkeypatch.setattr("septum.engine.train.train_step", short_of_memory)
+    records, _ = run_to_the_end(fit(dataset, config, tmp_path / "short", held_out=held_out))
+    (change,) = [record for record in records if isinstance(record, Changed)]
+    assert change == Changed(5, "memory ran out at step 6; gone on with 2 patches of 16 pixels per step")
+    run = RunFolder(tmp_path / "short")
+    assert (run.config().train.batch, run.config().asked) == (2, {"batch": 4, "patch": 16})
+    assert {"step": 5, "change": change.text} in run.records()
+
+    steps = fit(dataset, config, tmp_path / "by-hand", held_out=held_out)
+    for record in steps:
+        if record.step == 5:
+            steps.close()
+    run = RunFolder(tmp_path / "by-hand")
+    run.config_file.write_text(run.config_file.read_text().replace('"batch": 4', '"batch": 2'))
+    run_to_the_end(fit(dataset, config, tmp_path / "by-hand", held_out=held_out, resume=True))
+    assert same_weights(tmp_path / "short", tmp_path / "by-hand")
+
+
+def test_an_error_that_is_not_about_memory_is_not_taken_for_one(tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("septum.engine.train.train_step", broken)
+    dataset = small_dataset()
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run_to_the_end(fit(dataset, small_config(dataset), tmp_path / "run", held_out=hold_out(dataset)))
 
 
 def test_without_steps_and_budget_nothing_begins(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -55,6 +55,12 @@ def hold_out(dataset: Dataset) -> HoldOut:
         f"one image only: its block {area} held out for validation, with a guard of {guard} pixels around it; "
         "scores on a block of the same image are optimistic",
     )
+
+
+def largest(held_out: HoldOut, dataset: Dataset) -> HoldOut:
+    """Return the hold-out with only the largest of its images."""
+    index = max(held_out.blocks, key=lambda index: dataset.samples[index].labels.size, default=None)
+    return held_out if index is None else replace(held_out, blocks={index: held_out.blocks[index]})
 
 
 def nothing_held_out() -> HoldOut:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +16,14 @@ from septum.config import AugmentConfig, Decoding, TrainConfig, UNetConfig, Weig
 from septum.core.objects import smallest_hole, smallest_inner_object
 from septum.core.targets import TARGETS
 from septum.data.dataset import Dataset
+from septum.errors import ConfigError
 
 VALIDATIONS = 20  # per run, fewer if they took more than a tenth of the budget
 CHECKPOINT_SECONDS = 30.0
-PROBE_STEPS = 4
+PROBE_STEPS = 4  # at least, after the first one
+PROBE_SECONDS = 3.0  # of steps, if that is less than a twentieth of the budget
+SHARE_FOR_STEPS = 0.97  # the rest is for checkpoints and models written
+FEWEST_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ class Schedule:
     checkpoint_every: int
     log_every: int
     step_seconds: float | None
+    finish_seconds: float  # from the last step to the chosen model
 
 
 def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[str, Any] | None = None) -> TrainConfig:
@@ -115,45 +122,83 @@ def _sizes(labels: Sequence[np.ndarray], target: Any) -> Decoding:
     )
 
 
+@dataclass(frozen=True)
+class Probe:
+    """What a training is made of, to be tried out: a step, the prediction of what is held out, its scores."""
+
+    step: Callable[[int], object]
+    predict: Callable[[], Any]
+    score: Callable[[Any], object]  # of what `predict` returned, with one choice of the decoder's thresholds
+    choices: int  # that are scored at the end
+    judges: bool  # whether anything is held out
+
+
 def plan_steps(
     steps: int | None,
     budget: float | None,
     spent: float,
-    probe_step: Callable[[int], object],
-    probe_validation: Callable[[], object] | None,
+    probe: Probe,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Schedule:
     """Turn a budget in seconds into a schedule, or lay out a given number of steps.
 
-    The budget is probed with a few steps and one validation, whose results are thrown away by the caller.
+    The budget is probed with steps for some seconds and one validation, whose results are thrown away by the caller.
     `spent` seconds of the budget are gone already.
+
+    Raises
+    ------
+    ConfigError
+        If the budget leaves time for no training worth the name.
     """
     begin = clock()
-    step_seconds = None
+    step_seconds, finish_seconds = None, 0.0
+    validations = VALIDATIONS if probe.judges else 0
     if steps is None:
         assert budget is not None
-        probe_step(0)  # the first step pays for allocations
-        start = clock()
-        for step in range(1, PROBE_STEPS + 1):
-            probe_step(step)
-        step_seconds = (clock() - start) / PROBE_STEPS
-        start = clock()
-        if probe_validation:
-            probe_validation()
-        validation_seconds = clock() - start
-        left = budget - spent - (clock() - begin)
-        validations = (
-            max(2, min(VALIDATIONS, int(0.1 * left / max(validation_seconds, 1e-3)))) if probe_validation else 0
-        )
-        steps = max(1, int((left - validations * validation_seconds) / step_seconds * 0.97))
-    else:
-        validations = VALIDATIONS if probe_validation else 0
-    log_every = max(1, steps // 200)
+        left = budget - spent
+        step_seconds = _measure(probe.step, min(PROBE_SECONDS, 0.05 * left), 0.15 * left, clock)
+        validation_seconds = 0.0
+        if probe.judges:
+            start = clock()
+            predicted = probe.predict()
+            predict_seconds = clock() - start
+            score_seconds = _measure(lambda _: probe.score(predicted), 0.0, 0.1 * left, clock)
+            validation_seconds = predict_seconds + score_seconds
+            finish_seconds = predict_seconds + probe.choices * score_seconds
+        spent += clock() - begin
+        left = budget - spent - finish_seconds
+        if probe.judges:
+            validations = max(1, min(VALIDATIONS, int(0.1 * left / max(validation_seconds, 1e-3))))
+        steps = int((left - validations * validation_seconds) / step_seconds * SHARE_FOR_STEPS)
+        if steps < FEWEST_STEPS:
+            needed = spent + finish_seconds + validation_seconds + FEWEST_STEPS * step_seconds / SHARE_FOR_STEPS
+            raise ConfigError(
+                f"a budget of {budget:.3g} s is too short: getting ready has taken {spent:.2g} s, a step takes "
+                f"{step_seconds:.2g} s and the validation at the end {finish_seconds + validation_seconds:.2g} s; "
+                f"give at least {math.ceil(1.1 * needed)} s, or --steps"
+            )
     every_seconds = max(1, round(CHECKPOINT_SECONDS / step_seconds)) if step_seconds else max(1, steps // 20)
     return Schedule(
         steps=steps,
-        validate_every=max(1, steps // validations) if validations else steps,
+        validate_every=math.ceil(steps / validations) if validations else steps,
         checkpoint_every=min(steps, every_seconds),
-        log_every=log_every,
+        log_every=max(1, steps // 200),
         step_seconds=step_seconds,
+        finish_seconds=finish_seconds,
     )
+
+
+def _measure(action: Callable[[int], object], at_least: float, at_most: float, clock: Callable[[], float]) -> float:
+    """Median seconds of an action that is repeated for a while; the first one, which pays for allocations, is left out.
+
+    Unless there is no time for another.
+    """
+    times: list[float] = []
+    begin = now = clock()
+    while len(times) <= PROBE_STEPS or now - begin < at_least:
+        action(len(times))
+        times.append(clock() - now)
+        now += times[-1]
+        if now - begin + min(times) > (at_most if len(times) > 1 else 3 * at_most):
+            break
+    return statistics.median(times[1:] or times)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
 from septum.config import DataSource, Settings, TrainConfig, train_config_from_1
 from septum.data.files import write_text
@@ -25,6 +27,10 @@ class RunConfig(Settings):
     train: TrainConfig
     budget: float | None  # seconds that were asked for
     step_seconds: float | None  # as probed
+    finish_seconds: float = 0.0  # as probed: from the last step to the chosen model
+    max_memory: int | None = None  # bytes
+    asked: dict[str, float] = Field(default_factory=dict)  # settings that had to be lowered -> what was asked for
+    changes: tuple[str, ...] = ()  # why and when
     validate_every: int  # steps
     checkpoint_every: int  # steps
     log_every: int  # steps
@@ -34,6 +40,18 @@ class RunConfig(Settings):
     device: str
     threads: int
     versions: dict[str, str]
+
+    @property
+    def steps(self) -> int:
+        """How long to train."""
+        assert self.train.steps is not None
+        return self.train.steps
+
+    def lowered(self, values: Mapping[str, float], why: str) -> RunConfig:
+        """Return a copy with lower settings of the training, which keeps what was asked for."""
+        asked = {name: getattr(self.train, name) for name in values} | self.asked
+        train = self.train.with_changes(values).model_dump()
+        return self.with_changes({"train": train, "asked": asked, "changes": [*self.changes, why]})
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,10 @@ class RunFolder:
     @property
     def checkpoint_file(self) -> Path:
         return self.path / "checkpoint.safetensors"
+
+    @property
+    def start_file(self) -> Path:
+        return self.path / "start.safetensors"
 
     @property
     def log_file(self) -> Path:
@@ -69,8 +91,8 @@ class RunFolder:
         ended_early = any("ended_early" in record for record in self.records())
         return saved is not None and (ended_early or saved[1]["step"] == self.config().train.steps)
 
-    def create(self, config: RunConfig) -> None:
-        """Begin a run: the settings are on disk before the first step."""
+    def create(self, config: RunConfig, start: Model | None = None) -> None:
+        """Begin a run: the settings, and the model that it begins with, are on disk before the first step."""
         if not self.writes:
             return
         try:
@@ -79,8 +101,18 @@ class RunFolder:
             raise OutputError(
                 f"cannot make the folder {self.path} ({error.strerror}); choose another --output"
             ) from None
+        if start is not None:  # going on, or beginning again, shall not need where it came from
+            start.save(self.start_file)
         write_text(self.config_file, config.model_dump_json(indent=1) + "\n")
         write_text(self.log_file, "")
+        for change in config.changes:
+            self.log({"step": 0, "change": change})
+
+    def change(self, config: RunConfig, step: int) -> None:
+        """Write down settings that had to be lowered, and in the log why; after the checkpoint to go on from."""
+        if self.writes:
+            write_text(self.config_file, config.model_dump_json(indent=1) + "\n")
+        self.log({"step": step, "change": config.changes[-1]})
 
     def config(self) -> RunConfig:
         """Read what the run was begun with."""

@@ -39,6 +39,8 @@ class Request:
     recipe: str | None = None
     budget: float | None = None  # seconds
     steps: int | None = None
+    max_memory: int | None = None  # bytes
+    begin: float | None = None  # of the budget, by time.perf_counter
     seed: int | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     start: Path | None = None
@@ -56,6 +58,7 @@ def train_files(
     run = RunFolder(request.output, processes.writes)
     if request.resume:
         given = [request.recipe, request.budget, request.steps, request.seed, request.start, request.changes or None]
+        given.append(request.max_memory)
         if any(value is not None for value in given):
             raise ConfigError("--resume goes on with the settings in config.json; leave the other settings out")
         run.config()  # says at once if there is nothing to go on with
@@ -78,6 +81,8 @@ def train_files(
             run.path,
             held_out=held_out,
             budget=None if config.steps else request.budget or DEFAULT_BUDGET,
+            max_memory=request.max_memory,
+            begin=request.begin,
             device=device,
             resume=request.resume,
             start=start,
@@ -148,7 +153,8 @@ def _small_images(dataset: Dataset, config: TrainConfig) -> list[str]:
 
 def _check_same(config: TrainConfig, run: RunFolder) -> None:
     """Refuse a final training with other settings than those whose scores it will carry."""
-    before = run.config().train
+    settings = run.config()
+    before = settings.train.with_changes(settings.asked)
     asked = config if config.steps else config.with_changes({"steps": before.steps})
     if asked != before:
         raise ConfigError(
@@ -169,6 +175,7 @@ def _train_on_everything(
         before.train,
         final.path,
         held_out=nothing_held_out(),
+        max_memory=before.max_memory,
         device=device,
         resume=processes.told(final.exists()),
         start=start,

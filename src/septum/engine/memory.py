@@ -1,0 +1,174 @@
+"""How much memory a training takes: measured, and what to do without when there is too little."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from septum.config import TrainConfig
+from septum.core.unet import input_size, margin
+from septum.engine.predict import DEFAULT_MEMORY
+from septum.errors import ConfigError
+
+RESERVE = 0.9  # of the memory that is allowed is planned with; the rest is for what a measurement misses
+RISE = 2.0  # the most that a measured step grows over the one before it, in pixels
+
+
+def measured_peak(action: Callable[[], object]) -> int:
+    """Return the most memory, in bytes, that this process has held while it did something.
+
+    Elsewhere than on Linux: the most that it has ever held.
+    """
+    if sys.platform == "win32":
+        raise ConfigError("a limit of memory for training needs Linux or macOS; leave out --max-memory")
+    status = Path("/proc/self/status")
+    if status.exists():
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        action()
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    action()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: in bytes
+
+
+def available() -> int | None:
+    """Return the bytes of memory that are free, where that can be known."""
+    table = Path("/proc/meminfo")
+    if not table.exists():
+        return None
+    line = next(line for line in table.read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) * 1024
+
+
+def tile_memory(limit: int | None) -> int:
+    """Bytes that the activations of a tile may take when what is held out is predicted."""
+    return DEFAULT_MEMORY if limit is None else min(DEFAULT_MEMORY, limit // 4)
+
+
+def limit_memory(
+    config: TrainConfig,
+    limit: int,
+    device: torch.device,
+    work: Callable[[TrainConfig], object],
+) -> TrainConfig:
+    """Hold a training to a number of bytes: what PyTorch may take of a GPU, or else the memory of this process.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What is wanted.
+    limit : int
+        Bytes.
+    device : torch.device
+    work : callable
+        Takes a few steps with other settings, and predicts what is held out.
+
+    Returns
+    -------
+    TrainConfig
+        With patches and a batch that fit. On a GPU as they are: there a step that does not fit fails, and the next ones
+        are made smaller (`smaller`).
+    """
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+        return config
+    return fit_memory(config, limit, lambda tried: measured_peak(lambda: work(tried)))
+
+
+def fit_memory(config: TrainConfig, limit: int, peak: Callable[[TrainConfig], int]) -> TrainConfig:
+    """Return the largest patch and batch, up to those of the settings, whose steps stay within a limit of memory.
+
+    Steps of rising size are measured, each only after a straight line through the two before it has said that it fits.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What is wanted.
+    limit : int
+        Bytes that the process may hold.
+    peak : callable
+        Takes steps with other settings and returns the most that the process has held, in bytes.
+
+    Raises
+    ------
+    ConfigError
+        If even the smallest patch takes too much.
+
+    Examples
+    --------
+    >>> from septum.config import UNetConfig
+    >>> wanted = TrainConfig(unet=UNetConfig(), patch=388, batch=1)
+    >>> fit_memory(wanted, 10**9, lambda step: 10**8 + 4000 * pixels(step)).patch  # 4000 * 436**2 = 0.76e9
+    260
+    """
+    sizes = [size for size in _patches(config) if size < config.patch]
+    rising = [config.with_changes({"patch": size, "batch": 1}) for size in sizes]
+    rising += [config.with_changes({"batch": batch}) for batch in range(1, config.batch + 1)]
+    measured, fitting, tried = [], None, [rising[0]]
+    while tried:
+        measured.append((pixels(tried[-1]), peak(tried[-1])))
+        if measured[-1][1] > limit:
+            break
+        fitting, taken = tried[-1], measured[-1][0]
+        tried = [
+            step
+            for step in rising
+            if taken < pixels(step) <= RISE * taken and _foreseen(measured, pixels(step)) <= RESERVE * limit
+        ]
+    if fitting is None:
+        raise _too_little(limit, measured[-1][1])
+    return fitting
+
+
+def _too_little(limit: int, needed: int) -> ConfigError:
+    return ConfigError(
+        f"{limit / 1e6:.0f} MB of memory were allowed, but training takes at least {needed / 1e6:.0f} MB here, "
+        "even with the smallest patches; raise --max-memory, give fewer images or make the network narrower"
+    )
+
+
+def smaller(config: TrainConfig, error: Exception) -> TrainConfig:
+    """Return settings whose steps take less memory: half the batch, then about half a patch.
+
+    Raises
+    ------
+    Exception
+        The error itself if it is not about memory.
+    ConfigError
+        If the patch is the smallest that the network allows.
+    """
+    lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if not lacking:
+        raise error
+    if config.batch > 1:
+        return config.with_changes({"batch": config.batch // 2})
+    sizes = [size for size in _patches(config) if size <= 0.75 * config.patch]
+    if not sizes:
+        raise ConfigError("not even one of the smallest patches fits into memory; make the network narrower") from error
+    return config.with_changes({"patch": sizes[-1]})
+
+
+def pixels(config: TrainConfig) -> int:
+    """Pixels that go into the network in one step."""
+    return config.batch * input_size(config.patch, config.unet.depth) ** 2
+
+
+def _patches(config: TrainConfig) -> list[int]:
+    """Sizes of patches that the network has, up to that of the settings."""
+    lost, step = 2 * margin(config.unet.depth), 2**config.unet.depth
+    sides = range(input_size(1, config.unet.depth), input_size(config.patch, config.unet.depth) + 1, step)
+    return [side - lost for side in sides]
+
+
+def _foreseen(measured: list[tuple[int, int]], size: int) -> float:
+    """Bytes by the straight line through the last two measurements."""
+    if len(measured) == 1:  # of a small step, and most of that does not depend on its size
+        return measured[0][1]
+    (x0, y0), (x1, y1) = measured[-2:]
+    return y1 + (y1 - y0) / (x1 - x0) * (size - x1)

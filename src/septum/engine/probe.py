@@ -1,0 +1,103 @@
+"""How a training begins: memory and time are probed, and what they allow is written down."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from septum.config import DataSource, TrainConfig
+from septum.data.dataset import Dataset
+from septum.engine.holdout import HoldOut, largest
+from septum.engine.memory import limit_memory, smaller, tile_memory
+from septum.engine.model import Model
+from septum.engine.patches import TrainingImage
+from septum.engine.plan import Probe, plan_steps
+from septum.engine.processes import Processes
+from septum.engine.run import RunConfig
+from septum.engine.step import State, new_state, train_step
+from septum.engine.validate import FOREGROUNDS, SEEDS, Part, judged, predictions
+from septum.engine.versions import versions
+from septum.errors import ConfigError
+
+
+def begin_run(
+    dataset: Dataset,
+    config: TrainConfig,
+    held_out: HoldOut,
+    budget: float | None,
+    max_memory: int | None,
+    images: list[TrainingImage],
+    device: torch.device,
+    start: Model | None,
+    begin: float,
+    source: DataSource | None,
+    processes: Processes,
+) -> RunConfig:
+    """Probe memory and time with steps that leave no trace, and write down what they say."""
+    if config.steps is None and budget is None:
+        raise ConfigError("how long to train is not said; give --budget such as 20min, or --steps")
+    wanted, tiles = config, tile_memory(max_memory)
+    if max_memory is not None:
+        if processes.count > 1:
+            raise ConfigError("--max-memory is for one process; with several give smaller patches by --set patch=N")
+
+        def work(tried: TrainConfig) -> None:
+            """All that a training does: a step, one with all that the optimiser keeps, a validation, a checkpoint."""
+            state = new_state(tried, device, start)
+            for number in range(2):
+                _step(state, images, tried, processes, number)
+            list(predictions(state.average, tried, dataset, largest(held_out, dataset), tiles))
+            _step(state, images, tried, processes, 2)
+            safetensors.torch.save(state.tensors())
+
+        config = limit_memory(wanted, max_memory, device, work)
+    while True:
+        state = new_state(config, device, start)
+        probe = Probe(
+            step=partial(_step, state, images, config, processes),
+            predict=partial(_predict, state.average, config, dataset, held_out, tiles),
+            score=partial(judged, decoding=config.decoding, config=config, dataset=dataset),
+            choices=len(SEEDS) * len(FOREGROUNDS) if config.kind == "instances" else 0,
+            judges=bool(held_out.blocks),
+        )
+        try:
+            spent = processes.clock() - begin
+            schedule = plan_steps(config.steps, None if config.steps else budget, spent, probe, processes.clock)
+        except (MemoryError, RuntimeError) as error:
+            config = smaller(config, error)
+            if processes.count > 1:
+                raise
+        else:
+            break
+    plan = asdict(schedule)
+    settings = RunConfig(
+        train=wanted.with_changes({"steps": plan.pop("steps")}),
+        budget=budget,
+        max_memory=max_memory,
+        source=source,
+        held_out=held_out.description,
+        data=dataset.hashes,
+        device=device.type,
+        threads=torch.get_num_threads(),
+        versions=versions(),
+        **plan,
+    )
+    if config == wanted:
+        return settings
+    sizes = {"batch": config.batch, "patch": config.patch}
+    was = f"{wanted.batch} x {wanted.patch}"
+    why = f"for want of memory a step has {config.batch} x {config.patch} pixels per side instead of {was}"
+    return settings.lowered(sizes, why)
+
+
+def _step(state: State, images: list[TrainingImage], config: TrainConfig, processes: Processes, number: int) -> None:
+    state.step = number
+    train_step(state, images, config, 1000, processes)
+
+
+def _predict(*arguments: Any) -> list[Part]:
+    return list(predictions(*arguments))

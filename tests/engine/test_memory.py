@@ -1,0 +1,99 @@
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from septum.config import TrainConfig, UNetConfig
+from septum.data.images import write_labels, write_png
+from septum.data.simulate import cells
+from septum.engine.memory import fit_memory, measured_peak, pixels, smaller
+from septum.engine.run import RunFolder
+from septum.errors import ConfigError
+
+
+def wanted(**changes):
+    return TrainConfig(unet=UNetConfig(depth=2)).with_changes({"patch": 100, "batch": 1, **changes})
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("limit", [60, 100, 150, 250, 10_000])
+def test_the_largest_step_that_fits_is_found_and_none_that_does_not_is_ever_taken(batch, limit):
+    taken = []
+
+    def peak(config):
+        taken.append(50e6 + 1000 * pixels(config))
+        return taken[-1]
+
+    config = fit_memory(wanted(batch=batch), limit * 10**6, peak)
+    assert max(taken) <= limit * 10**6
+    sizes = [patch for patch in range(1, 101) if 50e6 + 1000 * pixels(wanted(patch=patch)) <= 0.9 * limit * 1e6]
+    if not sizes:
+        assert pixels(config) == pixels(wanted(patch=1))
+    elif sizes[-1] < 100:
+        assert pixels(config) == pixels(wanted(patch=sizes[-1]))
+    else:
+        batches = [n for n in range(1, batch + 1) if 50e6 + 1000 * pixels(wanted(batch=n)) <= 0.9 * limit * 1e6]
+        assert config == wanted(batch=batches[-1])
+
+
+def test_where_not_even_the_smallest_step_fits_the_sentence_says_what_it_takes():
+    with pytest.raises(ConfigError, match="50 MB of memory were allowed, but training takes at least 70 MB here"):
+        fit_memory(wanted(), 50 * 10**6, lambda _: 70 * 10**6)
+
+
+def test_what_failed_for_want_of_memory_gets_smaller_until_nothing_can():
+    config, sizes = wanted(batch=5), []
+    for error in [MemoryError(), torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]:
+        config = smaller(config, error)
+        sizes.append((config.batch, config.patch))
+    assert sizes == [(2, 100), (1, 100), (1, 72)]
+    while config.patch > 4:
+        before, config = config, smaller(config, MemoryError())
+        assert pixels(config) < pixels(before)
+    with pytest.raises(ConfigError, match="not even one of the smallest patches fits into memory"):
+        smaller(config, MemoryError())
+    with pytest.raises(RuntimeError, match="another matter"):
+        smaller(config, RuntimeError("another matter"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the peak begin anew")
+def test_the_peak_is_that_of_the_action():
+    before = measured_peak(lambda: None)
+    large = measured_peak(lambda: np.ones(25 * 10**6))
+    assert 190e6 < large - before < 210e6
+    assert abs(measured_peak(lambda: None) - before) < 20e6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="memory is measured on Linux and macOS")
+def test_a_training_never_holds_more_than_it_may(tmp_path):
+    """A real process, with the image of which too little is asked when there is no limit."""
+    image, labels = cells((100, 100), 5, 0, diameter=16)
+    write_png(tmp_path / "data" / "images" / "a.png", np.repeat(image, 3, axis=0).transpose(1, 2, 0))
+    write_labels(tmp_path / "data" / "labels" / "a.tif", labels)
+
+    def peak(folder, *options):
+        words = ["train", "data", "--output", folder, "--steps", "6", "--set", "unet.base_channels=16", "--quiet"]
+        words += ["--set", "precision=float32", *options]
+        process = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "septum", *words],
+            {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+        _, status, usage = os.wait4(process, 0)
+        assert status == 0
+        return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    here = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        free = peak("free")
+        limit = round(0.9 * free)
+        assert peak("limited", "--max-memory", f"{limit / 1e6:.0f}MB") <= limit
+    finally:
+        os.chdir(here)
+    run = RunFolder(tmp_path / "limited").config()
+    assert run.train.patch < 260 == run.asked["patch"]
+    assert run.changes[0].startswith("for want of memory a step has 1 x ")
