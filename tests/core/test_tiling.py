@@ -1,23 +1,22 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from septum.config import UNetConfig, paper_2015
+from septum.config import UNetConfig
 from septum.core.tiling import (
     MEASURED,
     ArraySink,
     ArraySource,
     blocks,
     measured_tiles,
-    plan_stride,
     read_mirrored,
     reflect,
     tiles,
 )
-from septum.core.unet import SCRATCH, UNet, input_size, is_admissible, margin, multiply_adds, peak_memory
-from septum.engine.predict import TilePlan, fit_to_image, predict_logits
+from septum.core.unet import UNet, input_size, is_admissible, margin
+from septum.engine.predict import fit_to_image, predict_logits, predict_region
 from septum.errors import ConfigError
 
 
@@ -86,11 +85,12 @@ def test_only_what_is_needed_is_read():
     assert regions == [(slice(0, 11), slice(979, 1000))]
 
 
-def predict_tiled(net, image, stride):
+def predict_tiled(net, image, stride, rows=16):
+    """In tiles, and every tile in bands."""
     sink = ArraySink((net.config.n_classes, *image.shape[1:]), image.dtype.type)
-    plan = TilePlan(list(tiles(image.shape[1:], stride, net.config.depth)))
-    for _ in predict_logits(net, ArraySource(image), sink, plan):
-        pass
+    for tile in tiles(image.shape[1:], stride, net.config.depth):
+        for region, logits in predict_logits(net, ArraySource(image), tile, rows):
+            sink.write(region, logits)
     return sink.array
 
 
@@ -108,22 +108,26 @@ def predict_whole(net, image):
 
 @settings(max_examples=220, deadline=None)
 @given(
-    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     steps=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    depth=st.integers(1, 3),
+    depth=st.sampled_from([1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5]),
     channels=st.integers(1, 3),
-    width=st.integers(1, 3),
+    width=st.just(4),  # thinner ones are often dead, and then have no logits to compare
     classes=st.integers(2, 4),
+    rows=st.sampled_from([7, 16, 33, 64, 500]),
     seed=st.integers(0, 9),
 )
-def test_tiled_equals_whole(shape, steps, depth, channels, width, classes, seed):
+@example(shape=(1, 83), steps=(1, 1), depth=2, channels=1, width=4, classes=2, rows=8, seed=0)
+@example(shape=(79, 1), steps=(1, 1), depth=3, channels=2, width=4, classes=3, rows=16, seed=0)
+@example(shape=(3, 5), steps=(5, 5), depth=5, channels=1, width=4, classes=2, rows=64, seed=0)
+def test_tiled_equals_whole(shape, steps, depth, channels, width, classes, rows, seed):
     """Within 1e-5 of the largest logit in float32 and 1e-12 in float64, labels included."""
     config = UNetConfig(depth=depth, base_channels=width, in_channels=channels, n_classes=classes)
     image = np.random.default_rng(seed).standard_normal((channels, *shape))
     stride = [step * 2**depth for step in steps]
     for dtype, bound in ((np.float64, 1e-12), (np.float32, 1e-5)):
         net = UNet(config, seed).to(torch.from_numpy(np.zeros(0, dtype)).dtype).eval()
-        whole, tiled = predict_whole(net, image.astype(dtype)), predict_tiled(net, image.astype(dtype), stride)
+        whole, tiled = predict_whole(net, image.astype(dtype)), predict_tiled(net, image.astype(dtype), stride, rows)
         allowed = bound * np.abs(whole).max()
         assert np.abs(tiled - whole).max() <= allowed
         best = np.sort(whole, axis=0)
@@ -154,27 +158,15 @@ def test_a_stride_off_the_grid_would_be_seen():
     assert np.abs(shifted - whole)[:, inner].max() > 1e-3 * np.abs(whole).max()
 
 
-@given(shape=st.tuples(st.integers(1, 1500), st.integers(1, 1500)), megabytes=st.integers(120, 3000))
-@settings(max_examples=25, deadline=None)
-def test_the_planned_tiles_keep_the_budget_and_no_other_balanced_tiling_is_cheaper(shape, megabytes):
-    config = paper_2015()
-    stride = plan_stride(shape, config, megabytes * 10**6)
-
-    def total(stride):
-        parts = list(tiles(shape, stride, 4))
-        sizes = [[part.stop - part.start for part in tile.read] for tile in parts]
-        return sum(multiply_adds(config, size) for size in sizes), max(peak_memory(config, size) for size in sizes)
-
-    cost, memory = total(stride)
-    assert SCRATCH * memory <= megabytes * 10**6
-    for side in (64, 128, 256, 512, 1024):
-        other, needed = total((side, side))
-        assert SCRATCH * needed > megabytes * 10**6 or cost <= other * 1.0001
-
-
-def test_too_small_a_budget_says_what_is_needed():
-    with pytest.raises(ConfigError, match=r"memory budget of 1 MB is too small .* takes \d+ MB"):
-        plan_stride((512, 512), paper_2015(), 10**6)
+@pytest.mark.parametrize(
+    "region", [(slice(37, 60), slice(5, 90)), (slice(0, 1), slice(89, 90)), (slice(16, 32), slice(0, 90))]
+)
+def test_a_region_is_a_crop_of_the_whole(region):
+    net = UNet(UNetConfig(base_channels=2, depth=3)).double().eval()
+    image = np.random.default_rng(0).standard_normal((1, 70, 90))
+    whole = predict_whole(net, image)[(slice(None), *region)]
+    part = predict_region(net, ArraySource(image), region, rows=24)
+    assert np.abs(part - whole).max() <= 1e-12 * np.abs(whole).max()
 
 
 @given(
@@ -203,7 +195,5 @@ def test_tiles_of_a_normalised_network_meet(shape):
     plain = fit_to_image(net, image)
     results = []
     for stride in ((304, 704), (64, 104)):
-        sink = ArraySink((2, *shape), np.float64)
-        list(predict_logits(plain, image, sink, TilePlan(list(tiles(shape, stride, 3)))))
-        results.append(sink.array)
+        results.append(predict_tiled(plain, image.array, stride))
     assert np.abs(results[0] - results[1]).max() <= 1e-12 * np.abs(results[0]).max()

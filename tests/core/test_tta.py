@@ -2,10 +2,21 @@ import numpy as np
 import pytest
 
 from septum.config import TtaConfig
-from septum.core.tta import rotate, versions
+from septum.core.tiling import ArraySource
+from septum.core.tta import Rotated, change, versions
 
 SEVEN = TtaConfig(kind="rotations", versions=7)
 EIGHT = TtaConfig(kind="dihedral", versions=8)
+
+
+def everything(shape):
+    return tuple(slice(0, size) for size in shape)
+
+
+def there_and_back(version, image):
+    whole = everything(image.shape[1:])
+    needed = version.needs(whole)
+    return version.back(change(version, image)[(slice(None), *needed)], whole)
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (7, 20), (1, 5)])
@@ -13,9 +24,9 @@ def test_the_eight_versions_are_the_symmetries_of_the_square_and_come_back_exact
     image = np.random.default_rng(0).random((2, *shape))
     seen = set()
     for version in versions(EIGHT, shape):
-        turned = version.there(image)
+        turned = change(version, image)
         seen.add((turned.shape, turned.tobytes()))
-        np.testing.assert_array_equal(version.back(turned), image)
+        np.testing.assert_array_equal(there_and_back(version, image), image)
     assert len(seen) == (8 if min(shape) > 1 else 4)
 
 
@@ -25,21 +36,41 @@ def test_seven_rotations_come_back_to_a_smooth_image(shape):
     image = np.sin(y / 9)[None] + np.cos(x / 7)[None]
     angles = list(versions(SEVEN, shape))
     assert len(angles) == 7
-    np.testing.assert_array_equal(angles[0].back(angles[0].there(image)), image)
+    np.testing.assert_array_equal(there_and_back(angles[0], image), image)
     for version in angles[1:]:
-        turned = version.there(image)
+        turned = change(version, image)
         assert turned.shape[1] * turned.shape[2] > shape[0] * shape[1]
-        assert np.abs(version.back(turned) - image)[:, 2:-2, 2:-2].max() < 0.02
+        assert np.abs(there_and_back(version, image) - image)[:, 2:-2, 2:-2].max() < 0.02
+
+
+@pytest.mark.parametrize("config", [SEVEN, EIGHT])
+def test_regions_there_and_back_are_crops_of_the_whole(config):
+    shape = (37, 52)
+    rng = np.random.default_rng(1)
+    image = rng.random((2, *shape))
+    for version in versions(config, shape):
+        turned = change(version, image)
+        rows, columns = (np.sort(rng.choice(size + 1, 2, replace=False)) for size in version.shape)
+        region = slice(*map(int, rows)), slice(*map(int, columns))
+        part = version.view(ArraySource(image)).read(region)
+        np.testing.assert_allclose(part, turned[(slice(None), *region)], atol=1e-12)
+
+        whole = there_and_back(version, image)
+        wanted = slice(5, 20), slice(30, 52)
+        needed = turned[(slice(None), *version.needs(wanted))]
+        np.testing.assert_allclose(version.back(needed, wanted), whole[(slice(None), *wanted)], atol=1e-12)
 
 
 def test_a_quarter_turn_by_rotation_is_rot90():
     image = np.random.default_rng(0).random((1, 8, 13))
     four = list(versions(TtaConfig(versions=4), (8, 13)))
-    np.testing.assert_allclose(four[1].there(image), np.rot90(image, -1, axes=(1, 2)), atol=1e-12)
-    np.testing.assert_allclose(four[2].there(image), image[:, ::-1, ::-1], atol=1e-12)
+    np.testing.assert_allclose(change(four[1], image), np.rot90(image, -1, axes=(1, 2)), atol=1e-12)
+    np.testing.assert_allclose(change(four[2], image), image[:, ::-1, ::-1], atol=1e-12)
 
 
 def test_outside_of_the_image_is_mirrored():
-    row = np.arange(5.0)[None, None]
-    wider = rotate(row, 0.0, (1, 9))
-    np.testing.assert_array_equal(wider[0, 0], [2, 1, 0, 1, 2, 3, 4, 3, 2])
+    image = np.arange(25.0).reshape(1, 5, 5)
+    turned = change(Rotated((5, 5), np.pi / 4), image)  # 7 x 7: its corners lie outside
+    assert turned.shape == (1, 7, 7)
+    # the corner lies at (2, 2 - 3 * sqrt(2)) of the original, mirrored (2, 3 * sqrt(2) - 2)
+    assert turned[0, 0, 0] == pytest.approx(5 * 2 + 3 * 2**0.5 - 2)

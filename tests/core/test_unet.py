@@ -15,7 +15,6 @@ from septum.core.unet import (
     margin,
     multiply_adds,
     output_size,
-    peak_memory,
 )
 from septum.errors import ConfigError, ImageError
 
@@ -189,16 +188,6 @@ def test_the_same_seed_gives_the_same_network():
     first, second, other = (UNet(UNetConfig(base_channels=2), seed) for seed in (5, 5, 6))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not torch.equal(first.output.weight, other.output.weight)
-
-
-def test_peak_memory_counts_the_tensors_that_are_alive():
-    """Counted by hand for depth 1, width 1: the worst moment is the second convolution, or the concatenation."""
-    config = UNetConfig(base_channels=1, depth=1)
-    # 20 -> 18 -> 16 (skip) -> 8 -> 6 -> 4 (2 channels) -> up 8 -> joined 2 x 8 -> 6 -> 4
-    first = max(20**2 + 18**2, 18**2 + 16**2)
-    bottom = max(16**2 + 8**2 + 2 * 6**2, 16**2 + 2 * 6**2 + 2 * 4**2)
-    joined = max(16**2 + 2 * 4**2 + 8**2, 16**2 + 8**2 + 2 * 8**2)
-    assert peak_memory(config, (20, 20)) == 4 * max(first, bottom, joined, 2 * 8**2 + 6**2)
 
 
 @pytest.mark.parametrize("tiles", [1, 3])

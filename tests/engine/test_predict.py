@@ -4,11 +4,12 @@ import torch
 
 from septum.config import TrainConfig, TtaConfig, UNetConfig
 from septum.core.decode import decode
+from septum.core.layout import plan_layout
 from septum.core.normalize import measure
 from septum.core.tiling import ArraySource
-from septum.core.tta import versions
-from septum.core.unet import UNet, input_size, peak_memory
-from septum.engine.predict import TileDone, drain, plan_tiles, predict_probabilities, segment, softmax
+from septum.core.tta import change, versions
+from septum.core.unet import UNet
+from septum.engine.predict import PixelsDone, drain, predict_probabilities, segment, softmax
 
 CONFIG = TrainConfig(unet=UNetConfig(base_channels=3, depth=2))
 NET = UNet(CONFIG.unet, seed=1).eval()
@@ -20,11 +21,16 @@ def whole(net, pixels):
     return drain(predict_probabilities(net, ArraySource(pixels), max_memory=10**12))
 
 
+def little(tta=None):
+    """The memory with which the image takes the smallest tiles."""
+    layout = plan_layout(IMAGE.shape[1:], CONFIG.unet, 10**12, tile_pixels=1, tta=tta)
+    assert layout.stride == (4, 4)
+    assert layout.multiply_adds > plan_layout(IMAGE.shape[1:], CONFIG.unet, 10**12, tta=tta).multiply_adds
+    return layout.memory
+
+
 def test_a_small_memory_budget_changes_the_tiles_and_not_the_result():
-    smallest = [input_size(4, 2)] * 2
-    little = 4 * peak_memory(CONFIG.unet, smallest)
-    assert len(plan_tiles(NET, IMAGE.shape[1:], little).tiles) >= 8
-    few = drain(segment(NET, CONFIG, ArraySource(IMAGE), max_memory=little))
+    few = drain(segment(NET, CONFIG, ArraySource(IMAGE), max_memory=little()))
     many = drain(segment(NET, CONFIG, ArraySource(IMAGE)))
     np.testing.assert_allclose(few.probabilities, many.probabilities, atol=1e-6)
     np.testing.assert_array_equal(few.labels, many.labels)
@@ -33,18 +39,21 @@ def test_a_small_memory_budget_changes_the_tiles_and_not_the_result():
 @pytest.mark.parametrize("shape", [(10, 10), (1, 5000), (1, 1)])
 def test_any_size_is_predicted_exactly(shape):
     image = np.random.default_rng(1).random((1, *shape))
-    result = drain(segment(NET, CONFIG, ArraySource(image), max_memory=3 * 10**6))
+    result = drain(segment(NET, CONFIG, ArraySource(image), max_memory=85 * 10**6))
     pixels = measure(image, "standardize")(image)
     np.testing.assert_allclose(result.probabilities, whole(NET, pixels), atol=1e-6)
     assert result.labels.shape == shape
 
 
+def by_hand(version, pixels):
+    place = tuple(slice(0, size) for size in pixels.shape[1:])
+    return version.back(whole(NET, change(version, pixels))[(slice(None), *version.needs(place))], place)
+
+
 def test_averaging_is_the_mean_over_the_versions_done_by_hand():
     pixels = measure(IMAGE, "standardize")(IMAGE)
     for config in (TtaConfig(), TtaConfig(kind="dihedral", versions=8)):
-        expected = np.mean(
-            [version.back(whole(NET, version.there(pixels))) for version in versions(config, IMAGE.shape[1:])], axis=0
-        )
+        expected = np.mean([by_hand(version, pixels) for version in versions(config, IMAGE.shape[1:])], axis=0)
         result = drain(segment(NET, CONFIG, ArraySource(IMAGE), tta=config))
         np.testing.assert_allclose(result.probabilities, expected, atol=1e-5)
         np.testing.assert_array_equal(result.labels, decode("border", result.probabilities))
@@ -66,11 +75,19 @@ def test_eightfold_averaging_commutes_with_turning_the_image():
     np.testing.assert_allclose(straight, back, atol=1e-5)
 
 
-def test_progress_counts_every_tile_once():
-    little = 4 * peak_memory(CONFIG.unet, [input_size(4, 2)] * 2)
+def test_progress_counts_every_pixel_once():
     for tta in (None, TtaConfig(kind="dihedral", versions=8)):
-        records = list(segment(NET, CONFIG, ArraySource(IMAGE), tta=tta, max_memory=little))
-        assert records == [TileDone(done, len(records)) for done in range(1, len(records) + 1)]
+        records = list(segment(NET, CONFIG, ArraySource(IMAGE), tta=tta, max_memory=little(tta)))
+        done = [record.done for record in records]
+        assert done == sorted(set(done))
+        assert records[-1] == PixelsDone(70 * 50, 70 * 50)
+
+
+@pytest.mark.parametrize("tta", [TtaConfig(), TtaConfig(kind="dihedral", versions=8)])
+def test_averaging_in_tiles_is_averaging_of_the_whole(tta):
+    few = drain(segment(NET, CONFIG, ArraySource(IMAGE), tta=tta, max_memory=little(tta)))
+    one = drain(segment(NET, CONFIG, ArraySource(IMAGE), tta=tta))
+    np.testing.assert_allclose(few.probabilities, one.probabilities, atol=1e-6)
 
 
 def test_a_zoomed_prediction_lies_on_the_original_grid():

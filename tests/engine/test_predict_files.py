@@ -155,7 +155,7 @@ def test_the_files_hold_what_the_model_predicts(image, tmp_path):
     assert labels.pixel_size == pytest.approx(PIXEL_SIZE)
     assert probabilities.pixel_size == pytest.approx(PIXEL_SIZE)
     assert records[0] == FileStarted(image, 1, (open_image(image).description,))
-    assert records[1:-1] == [FrameProgress(0, 1, 1)]
+    assert records[-2] == FrameProgress(0, SHAPE[0] * SHAPE[1], SHAPE[0] * SHAPE[1])
     assert records[-1] == FileDone(image, tuple(out / name for name in names), expected.labels.max(), skipped=False)
 
 
@@ -171,7 +171,7 @@ def test_a_stack_gives_stacks_frame_by_frame(tmp_path):
     for frame, one in zip(probabilities.frames, expected, strict=True):
         np.testing.assert_array_equal(frame.read(), one.probabilities)
     assert [name for name in files(out) if "overlay" in name] == [f"s_overlay_{n:04d}.png" for n in range(3)]
-    assert [record.frame for record in records if isinstance(record, FrameProgress)] == [0, 1, 2]
+    assert sorted({record.frame for record in records if isinstance(record, FrameProgress)}) == [0, 1, 2]
     counts = [int(one.labels.max()) for one in expected]
     assert records[-1].objects == sum(counts)
     assert [int(row["frame"]) for row in table(out)] == np.repeat(range(3), counts).tolist()
@@ -397,8 +397,8 @@ main()
     assert files(tmp_path / "out") == whole
 
 
-def test_stopped_between_two_tiles_nothing_of_the_image_is_there(image, tmp_path):
-    steps = predict_files(MODEL, "m", [image], tmp_path / "out", tta=TTA)
+def test_stopped_in_the_middle_nothing_of_the_image_is_there(image, tmp_path):
+    steps = predict_files(MODEL, "m", [image], tmp_path / "out")
     assert [type(next(steps)) for _ in range(3)] == [FileStarted, FrameProgress, FrameProgress]
     steps.close()
     assert list(files(tmp_path / "out")) == ["predictions.json"]
@@ -452,7 +452,7 @@ def test_a_broken_file_is_said_before_anything_is_computed(image, tmp_path):
 
 
 def test_too_little_memory_is_said_before_anything_is_written(image, tmp_path):
-    with pytest.raises(ConfigError, match=r"too small for this network, whose smallest tile takes \d+ MB; give"):
+    with pytest.raises(ConfigError, match=r"too small for this network, whose smallest takes \d+ MB; give"):
         predict(image, tmp_path / "out", max_memory=1000)
     assert not (tmp_path / "out").exists()
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from septum.config import UNetConfig
-from septum.core.unet import SCRATCH, check_stride, input_size, margin, multiply_adds, peak_memory
-from septum.errors import ConfigError
+from septum.core.unet import check_stride, input_size, margin
 
 Region = tuple[slice, ...]
 
@@ -94,19 +92,27 @@ class Tile:
     crop: Region  # which of the network's output pixels to keep
     write: Region  # where they go, inside the image
 
+    def place(self, depth: int) -> Region:
+        """Return which pixels of the image `write` stands for."""
+        starts = [read.start + margin(depth) + crop.start for read, crop in zip(self.read, self.crop, strict=True)]
+        sizes = [crop.stop - crop.start for crop in self.crop]
+        return tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
 
-def tiles(shape: Sequence[int], stride: Sequence[int], depth: int) -> Iterator[Tile]:
-    """Cut an image into tiles in raster order: every pixel is written exactly once.
+
+def tiles(shape: Sequence[int], stride: Sequence[int], depth: int, origin: Sequence[int] = (0, 0)) -> Iterator[Tile]:
+    """Cut an image, or a region of it, into tiles in raster order: every pixel is written exactly once.
 
     Parameters
     ----------
     shape : (Y, X)
-        Of the image, in pixels; any number of axes.
+        Of the image or region, in pixels.
     stride : (Y, X)
         Output pixels between neighbouring tiles per axis: multiples of ``2**depth``, since the network is
         equivariant to such shifts only (its poolings lie on a grid). The last tile of an axis shrinks to what is left.
     depth : int
         Of the network.
+    origin : (Y, X)
+        Where the region begins in the image. Tiles are read in the image, and written in the region.
 
     Raises
     ------
@@ -120,13 +126,15 @@ def tiles(shape: Sequence[int], stride: Sequence[int], depth: int) -> Iterator[T
     """
     lost = margin(depth)
     axes = []
-    for size, step in zip(shape, stride, strict=True):
+    for size, step, first in zip(shape, stride, origin, strict=True):
         check_stride(step, depth)
+        off = first % 2**depth  # the poolings lie on the grid of the image
         axis = []
         for start in range(0, size, step):
             kept = min(step, size - start)
-            read = slice(start - lost, start - lost + input_size(kept, depth))
-            axis.append((read, slice(0, kept), slice(start, start + kept)))
+            begin = first + start - off - lost
+            read = slice(begin, begin + input_size(kept + off, depth))
+            axis.append((read, slice(off, off + kept), slice(start, start + kept)))
         axes.append(axis)
     for parts in itertools.product(*axes):
         reads, crops, writes = zip(*parts, strict=True)
@@ -221,68 +229,3 @@ def read_mirrored(source: Source, region: Region) -> np.ndarray:
         return pixels
     index: tuple[Any, ...] = np.ix_(*local)
     return pixels[(slice(None), *index)]
-
-
-def plan_stride(shape: Sequence[int], config: UNetConfig, max_memory: int) -> tuple[int, ...]:
-    """Choose the stride per axis that costs the fewest multiply-adds within a memory budget.
-
-    Parameters
-    ----------
-    shape : (Y, X)
-        Of the image, in pixels.
-    config : UNetConfig
-        Of the network.
-    max_memory : int
-        Bytes that the activations and scratch space of one tile may take.
-
-    Raises
-    ------
-    ConfigError
-        If not even the smallest tile fits; the sentence says how much it takes.
-
-    Examples
-    --------
-    >>> from septum.config import paper_2015
-    >>> plan_stride((512, 512), paper_2015(), max_memory=2 * 10**9)
-    (512, 512)
-    >>> plan_stride((512, 512), paper_2015(), max_memory=300 * 10**6)
-    (512, 176)
-    """
-    step = 2**config.depth
-
-    def strides(size: int) -> list[int]:  # the balanced ones: 1, 2, 3, ... tiles along the axis
-        steps = math.ceil(size / step)
-        return sorted({math.ceil(steps / tiles) * step for tiles in range(1, steps + 1)}, reverse=True)
-
-    best, best_cost = None, math.inf
-    choices = [strides(size) for size in shape]
-    for stride in itertools.product(*choices):
-        tile = [input_size(min(part, size), config.depth) for part, size in zip(stride, shape, strict=True)]
-        if SCRATCH * peak_memory(config, tile) > max_memory:
-            continue
-        cost = _total(shape, stride, config, multiply_adds)
-        if cost < best_cost:
-            best, best_cost = stride, cost
-    if best is None:
-        smallest = [input_size(min(step, size), config.depth) for size in shape]
-        raise ConfigError(
-            f"a memory budget of {max_memory / 1e6:.0f} MB is too small for this network, whose smallest tile takes "
-            f"{math.ceil(SCRATCH * peak_memory(config, smallest) / 1e6)} MB; give at least that much"
-        )
-    return best
-
-
-def _total(
-    shape: Sequence[int], stride: Sequence[int], config: UNetConfig, cost: Callable[[UNetConfig, Sequence[int]], int]
-) -> int:
-    """Sum a cost over all tiles: along an axis only the full tiles and the last one differ."""
-    axes = []
-    for size, step in zip(shape, stride, strict=True):
-        full, rest = divmod(size, step)
-        axes.append(
-            [(full, input_size(step, config.depth))] * (full > 0) + [(1, input_size(rest, config.depth))] * (rest > 0)
-        )
-    return sum(
-        math.prod(count for count, _ in parts) * cost(config, [size for _, size in parts])
-        for parts in itertools.product(*axes)
-    )

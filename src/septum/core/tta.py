@@ -2,44 +2,125 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
 
 from septum.config import TtaConfig
+from septum.core.tiling import ArraySource, Region, Source, read_mirrored
 
 
-@dataclass(frozen=True)
-class Version:
-    """A change of the image, (C, Y, X) to (C, y, x), and the way back for its prediction, (K, y, x) to (K, Y, X)."""
+class Version(Protocol):
+    """A change of an image, region by region, and the way back for what is predicted in it."""
 
-    there: Callable[[np.ndarray], np.ndarray]
-    back: Callable[[np.ndarray], np.ndarray]
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Y, X) of the changed image."""
+        ...
+
+    def view(self, source: Source) -> Source:
+        """Return the changed image."""
+        ...
+
+    def needs(self, region: Region) -> Region:
+        """Return the region of the changed image that a region of the original is made of."""
+        ...
+
+    def back(self, values: np.ndarray, region: Region) -> np.ndarray:
+        """Turn (K, y, x) values of `needs(region)` into those of `region`."""
+        ...
 
 
-def versions(config: TtaConfig, shape: tuple[int, int]) -> Iterator[Version]:
-    """Yield the versions of an image of shape (Y, X); the first leaves it as it is.
+def versions(config: TtaConfig | None, shape: tuple[int, int]) -> Iterator[Version]:
+    """Yield the versions of an image of shape (Y, X); the first leaves it as it is, and is the only one without config.
 
     Rotations turn by ``k * 360 / versions`` degrees about the image centre, bilinear there and back. The turned
     image is large enough to hold all of the original; what lies outside of that is mirrored.
     """
-    if config.kind == "dihedral":
-        for turns in range(4):
-            for mirrored in (False, True):
-                yield Version(
-                    partial(_turn_and_mirror, turns=turns, mirrored=mirrored),
-                    partial(_mirror_and_turn_back, turns=turns, mirrored=mirrored),
-                )
+    if config is not None and config.kind == "dihedral":
+        for turns, mirrored in itertools.product(range(4), (False, True)):
+            yield Turned(shape, turns, mirrored)
         return
-    yield Version(np.asarray, np.asarray)
-    for k in range(1, config.versions):
-        angle = 2 * math.pi * k / config.versions
-        turned = rotated_shape(shape, angle)
-        yield Version(partial(rotate, angle=angle, shape=turned), partial(rotate, angle=-angle, shape=shape))
+    yield Turned(shape, 0, False)
+    for k in range(1, config.versions if config else 1):
+        yield Rotated(shape, 2 * math.pi * k / config.versions)  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class Turned:
+    """An image turned by quarters, then perhaps mirrored from left to right."""
+
+    original: tuple[int, int]
+    turns: int
+    mirrored: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.original if self.turns % 2 == 0 else (self.original[1], self.original[0])
+
+    def view(self, source: Source) -> Source:
+        return _View(self, source)
+
+    def needs(self, region: Region) -> Region:
+        rows, columns = region
+        height, width = self.original
+        for _ in range(self.turns):
+            rows, columns = _flip(columns, width), rows
+            height, width = width, height
+        return (rows, _flip(columns, width)) if self.mirrored else (rows, columns)
+
+    def back(self, values: np.ndarray, region: Region) -> np.ndarray:
+        return np.rot90(values[:, :, ::-1] if self.mirrored else values, -self.turns, axes=(1, 2))
+
+    def read(self, source: Source, region: Region) -> np.ndarray:
+        rows, columns = region
+        height, width = self.shape
+        columns = _flip(columns, width) if self.mirrored else columns
+        for _ in range(self.turns):
+            rows, columns = columns, _flip(rows, height)
+            height, width = width, height
+        turned = np.rot90(source.read((rows, columns)), self.turns, axes=(1, 2))
+        return turned[:, :, ::-1] if self.mirrored else turned
+
+
+def _flip(part: slice, size: int) -> slice:
+    return slice(size - part.stop, size - part.start)
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """An image turned by an angle in radians about its centre, bilinear, mirrored at its borders."""
+
+    original: tuple[int, int]
+    angle: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return rotated_shape(self.original, self.angle)
+
+    def view(self, source: Source) -> Source:
+        return _View(self, source)
+
+    def needs(self, region: Region) -> Region:
+        around = _around(region, -self.angle, self.original, self.shape)
+        return tuple(
+            slice(max(0, min(part.start, size - 1)), max(1, min(part.stop, size)))
+            for part, size in zip(around, self.shape, strict=True)
+        )
+
+    def back(self, values: np.ndarray, region: Region) -> np.ndarray:
+        first = [part.start for part in self.needs(region)]
+        return _sample(values, first, region, -self.angle, self.original, self.shape)
+
+    def read(self, source: Source, region: Region) -> np.ndarray:
+        around = _around(region, self.angle, self.shape, self.original)
+        first = [part.start for part in around]
+        return _sample(read_mirrored(source, around), first, region, self.angle, self.shape, self.original)
 
 
 def rotated_shape(shape: tuple[int, int], angle: float) -> tuple[int, int]:
@@ -56,21 +137,69 @@ def rotated_shape(shape: tuple[int, int], angle: float) -> tuple[int, int]:
     return math.ceil(round(turned[0], 6)) + 1, math.ceil(round(turned[1], 6)) + 1
 
 
-def rotate(image: np.ndarray, angle: float, shape: tuple[int, int]) -> np.ndarray:
-    """Turn (C, Y, X) by an angle in radians about its centre onto a canvas of the given shape; bilinear, mirrored."""
+def _turn(angle: float, shape: tuple[int, int], original: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return matrix and offset that take a pixel of the turned image to a place in the original."""
     cos, sin = math.cos(angle), math.sin(angle)
     matrix = np.array([[cos, -sin], [sin, cos]])
-    centre_in = (np.array(image.shape[1:]) - 1) / 2
-    centre_out = (np.array(shape) - 1) / 2
-    offset = centre_in - matrix @ centre_out
-    turned = [ndimage.affine_transform(c, matrix, offset, output_shape=shape, order=1, mode="mirror") for c in image]
-    return np.stack(turned)
+    return matrix, (np.array(original) - 1) / 2 - matrix @ ((np.array(shape) - 1) / 2)
 
 
-def _turn_and_mirror(image: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
-    turned = np.rot90(image, turns, axes=(1, 2))
-    return turned[:, :, ::-1] if mirrored else turned
+def _around(region: Region, angle: float, shape: tuple[int, int], original: tuple[int, int]) -> Region:
+    """The pixels of the original that those of a region of the turned image lie between."""
+    matrix, offset = _turn(angle, shape, original)
+    corners = np.array(list(itertools.product(*((part.start, part.stop - 1) for part in region))))
+    places = corners @ matrix.T + offset
+    low, high = np.floor(places.min(0) - 1e-6).astype(int), np.ceil(places.max(0) + 1e-6).astype(int)
+    return tuple(slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
 
 
-def _mirror_and_turn_back(image: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
-    return np.rot90(image[:, :, ::-1] if mirrored else image, -turns, axes=(1, 2))
+def _sample(
+    values: np.ndarray,
+    first: list[int],
+    region: Region,
+    angle: float,
+    shape: tuple[int, int],
+    original: tuple[int, int],
+) -> np.ndarray:
+    """Sample a region of the turned image from values of the original that begin at the pixel `first`."""
+    matrix, offset = _turn(angle, shape, original)
+    offset = offset + matrix @ np.array([part.start for part in region]) - np.array(first)
+    size = tuple(part.stop - part.start for part in region)
+    return np.stack(
+        [ndimage.affine_transform(one, matrix, offset, output_shape=size, order=1, mode="mirror") for one in values]
+    )
+
+
+@dataclass(frozen=True)
+class _View:
+    """A changed image as a Source."""
+
+    version: Turned | Rotated
+    source: Source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape[0], *self.version.shape
+
+    @property
+    def pixel_size(self) -> tuple[float, float] | None:
+        return None
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        return self.source.chunk
+
+    def read(self, region: Region) -> np.ndarray:
+        return self.version.read(self.source, region)
+
+
+def change(version: Version, image: np.ndarray) -> np.ndarray:
+    """Return the whole changed image of a (C, Y, X) array.
+
+    Examples
+    --------
+    >>> change(Turned((1, 2), 1, False), np.array([[[1, 2]]]))
+    array([[[2],
+            [1]]])
+    """
+    return version.view(ArraySource(image)).read(tuple(slice(0, size) for size in version.shape))

@@ -61,9 +61,6 @@ def output_size(size: int, depth: int) -> int:
     return size - 2 * margin(depth)
 
 
-SCRATCH = 1.8  # growth of the process over peak_memory(), measured 1.2 to 1.77 at widths 16 and 64, 572 to 2300 pixels
-
-
 class UNet(nn.Module):
     """The U-Net of Ronneberger et al. 2015: valid convolutions, cropped skips; normalisation layers as an option.
 
@@ -292,34 +289,6 @@ def multiply_adds(config: UNetConfig, shape: Sequence[int]) -> int:
     150.43
     """
     return sum(before * after * taps * math.prod(sizes) for _, before, after, taps, sizes in layers(config, shape))
-
-
-def peak_memory(config: UNetConfig, shape: Sequence[int]) -> int:
-    """Bytes of float32 activations that one forward pass without gradients holds at its worst moment.
-
-    Counts what is alive while each convolution runs: its input, its output, the skips kept so far; at a
-    concatenation the up-sampled map, the skip and their copy. `shape` is the input (Y, X) of one image. On a CPU
-    the process grows by up to 1.8 times this, since the convolutions reorder their operands (`SCRATCH`).
-    """
-    peak = 0
-    skips: list[int] = []
-    alive = config.in_channels * math.prod(shape)
-    for name, before, after, _, sizes in layers(config, shape):
-        values = after * math.prod(sizes)
-        if name.startswith("up"):
-            copy = (after + config.base_channels * 2 ** int(name[2:])) * math.prod(sizes)
-            peak = max(peak, sum(skips) + alive + values, sum(skips) + values + copy)
-            skips.pop()  # freed once it is copied
-            alive = copy
-            continue
-        # Before the first convolution of a level the pooled map has replaced the skip as its input.
-        source = before * math.prod(size + 2 for size in sizes) if name.endswith("a") else alive
-        peak = max(peak, sum(skips) + source + values)
-        alive = values
-        if name.startswith("contracting") and name.endswith("b") and len(skips) < config.depth:
-            skips.append(values)
-            peak = max(peak, sum(skips) + values // 4)
-    return 4 * peak
 
 
 def check_stride(stride: int, depth: int) -> None:

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import math
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from skimage.transform import resize
 
 from septum.config import TrainConfig, TtaConfig
+from septum.core.bands import logits_in_bands
 from septum.core.decode import decode
+from septum.core.layout import plan_layout
 from septum.core.normalize import NormalizedSource, measure
-from septum.core.tiling import (
-    ArraySink,
-    ArraySource,
-    Sink,
-    Source,
-    Tile,
-    measured_tiles,
-    plan_stride,
-    read_mirrored,
-    tiles,
-)
+from septum.core.tiling import ArraySink, ArraySource, Region, Source, Tile, measured_tiles, read_mirrored, tiles
 from septum.core.tta import versions
 from septum.core.unet import UNet, freeze
 
-DEFAULT_MEMORY = 2 * 10**9  # bytes for the activations of one tile
+DEFAULT_MEMORY = 2 * 10**9  # bytes that a prediction in memory may take beside image and result
 
 
 @dataclass(frozen=True)
-class TilePlan:
-    """The tiles of one image, and how many passes over them there will be."""
-
-    tiles: Sequence[Tile]
-
-
-@dataclass(frozen=True)
-class TileDone:
-    """One tile of one version is written."""
+class PixelsDone:
+    """How many pixels of the result are there."""
 
     done: int
     total: int
@@ -52,23 +39,75 @@ class Prediction:
     probabilities: np.ndarray
 
 
-def plan_tiles(net: UNet, shape: Sequence[int], max_memory: int = DEFAULT_MEMORY) -> TilePlan:
-    """Choose the tiles of an image of shape (Y, X) for a memory budget in bytes."""
-    stride = plan_stride(shape, net.config, max_memory)
-    return TilePlan(list(tiles(shape, stride, net.config.depth)))
-
-
-def predict_logits(net: UNet, source: Source, sink: Sink, plan: TilePlan) -> Generator[Tile, None, None]:
-    """Run the network over a (C, Y, X) source into a (K, Y, X) sink, tile by tile; yields each finished tile."""
+def predict_logits(net: UNet, source: Source, tile: Tile, rows: int) -> Iterator[tuple[Region, np.ndarray]]:
+    """Run the network over a tile of a source, `rows` at a time; yields regions to write and their (K, y, x) logits."""
     weight = net.output.weight
-    for tile in plan.tiles:
-        if sink.is_done(tile.write):
-            continue
-        pixels = torch.from_numpy(np.ascontiguousarray(read_mirrored(source, tile.read)))
+    top, bottom = tile.read[0].start, tile.read[0].stop
+
+    def bands() -> Iterator[torch.Tensor]:
+        for start in range(top, bottom, rows):
+            pixels = read_mirrored(source, (slice(start, min(start + rows, bottom)), tile.read[1]))
+            yield torch.from_numpy(np.ascontiguousarray(pixels))[None].to(weight.device, weight.dtype)
+
+    flow = logits_in_bands(net, bands())
+    place, row = tile.crop[0], 0  # which of the network's output rows to keep, and where it is
+    while row < place.stop:
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-            logits = net(pixels[None].to(weight.device, weight.dtype))  # (1, C, y + 2 m, x + 2 m) -> (1, K, y, x)
-        sink.write(tile.write, logits[0].cpu().numpy()[(slice(None), *tile.crop)])
-        yield tile
+            logits = next(flow)  # (1, K, rows, x)
+        kept = slice(max(place.start - row, 0), min(place.stop - row, logits.shape[2]))
+        if kept.start < kept.stop:
+            first = tile.write[0].start + row + kept.start - place.start
+            region = slice(first, first + kept.stop - kept.start), tile.write[1]
+            yield region, logits[0, :, kept, tile.crop[1]].cpu().numpy()
+        row += logits.shape[2]
+
+
+def predict_tile(
+    net: UNet, source: Source, tile: Tile, rows: int, tta: TtaConfig | None = None
+) -> Iterator[tuple[Region, np.ndarray]]:
+    """Probabilities of a tile, averaged over versions of the image; yields regions to write, (K, y, x) float32."""
+    if tta is None:
+        for region, logits in predict_logits(net, source, tile, rows):
+            yield region, softmax(logits)
+        return
+    place = tile.place(net.config.depth)
+    turned = list(versions(tta, (source.shape[1], source.shape[2])))
+    mean = np.zeros((net.config.n_classes, *(part.stop - part.start for part in place)), np.float64)
+    for version in turned:
+        needed = version.needs(place)
+        logits = predict_region(net, version.view(source), needed, rows)
+        mean += version.back(softmax(logits) if tta.average == "probabilities" else logits, place) / len(turned)
+    averaged = mean.astype(np.float32)
+    yield tile.write, averaged if tta.average == "probabilities" else softmax(averaged)
+
+
+def predict_region(net: UNet, source: Source, region: Region, rows: int) -> np.ndarray:
+    """(K, y, x) logits of a region of an image, as one tile."""
+    shape = tuple(part.stop - part.start for part in region)
+    step = 2**net.config.depth
+    stride = [math.ceil(size / step) * step for size in shape]
+    (tile,) = tiles(shape, stride, net.config.depth, origin=[part.start for part in region])
+    sink = ArraySink((net.config.n_classes, *shape), to_numpy(net))
+    for part, logits in predict_logits(net, source, tile, rows):
+        sink.write(part, logits)
+    return sink.array
+
+
+def to_numpy(net: UNet) -> type:
+    """Return the type of the network's numbers."""
+    return np.float64 if net.output.weight.dtype == torch.float64 else np.float32
+
+
+def in_fastest_order(net: UNet) -> UNet:
+    """Put the weights in the order of memory in which the CPU's convolutions are fastest: channels last with AVX-512.
+
+    Measured: 124 against 297 GFLOP/s there, while channels first is faster with AVX2. The order decides the last bits
+    of the result, so it follows from the CPU and not from a measurement that may turn out either way.
+    """
+    on_cpu = net.output.weight.device.type == "cpu"
+    wide = on_cpu and "AVX512" in torch.backends.cpu.get_cpu_capability()
+    order = torch.channels_last if wide else torch.contiguous_format
+    return cast(UNet, net.to(memory_format=order))  # type: ignore[call-overload]
 
 
 def segment(
@@ -79,7 +118,7 @@ def segment(
     tta: TtaConfig | None = None,
     max_memory: int = DEFAULT_MEMORY,
     zoom: tuple[float, float] | None = None,
-) -> Generator[TileDone, None, Prediction]:
+) -> Generator[PixelsDone, None, Prediction]:
     """Segment one image; yields progress, returns the Prediction.
 
     Parameters
@@ -93,7 +132,7 @@ def segment(
     tta : TtaConfig, optional
         Average over rotated or mirrored versions.
     max_memory : int
-        Bytes that the activations of one tile may take.
+        Bytes that may be taken beside the image and the result.
     zoom : (float, float), optional
         Resample the image by these factors (y, x) for the network, and its probabilities back.
     """
@@ -122,30 +161,18 @@ def fit_to_image(net: UNet, source: Source) -> UNet:
 
 def predict_probabilities(
     net: UNet, source: Source, *, tta: TtaConfig | None = None, max_memory: int = DEFAULT_MEMORY
-) -> Generator[TileDone, None, np.ndarray]:
+) -> Generator[PixelsDone, None, np.ndarray]:
     """Class probabilities (K, Y, X), float32, of a normalised source; yields progress."""
-    if tta is None:
-        plan = plan_tiles(net, source.shape[1:], max_memory)
-        logits = yield from _drain(net, source, plan, done=0, total=len(plan.tiles))
-        return softmax(logits)
-    pixels = source.read(whole(source))
-    turned = list(versions(tta, pixels.shape[1:]))
-    shapes = [version.there(pixels[:1]).shape[1:] for version in turned]
-    plans = [plan_tiles(net, shape, max_memory) for shape in shapes]
-    total, done = sum(len(plan.tiles) for plan in plans), 0
-    mean = np.zeros((net.config.n_classes, *pixels.shape[1:]), np.float64)
-    for version, plan in zip(turned, plans, strict=True):
-        logits = yield from _drain(net, ArraySource(version.there(pixels)), plan, done, total)
-        done += len(plan.tiles)
-        mean += version.back(softmax(logits) if tta.average == "probabilities" else logits) / len(turned)
-    averaged = mean.astype(np.float32)
-    return averaged if tta.average == "probabilities" else softmax(averaged)
-
-
-def _drain(net: UNet, source: Source, plan: TilePlan, done: int, total: int) -> Generator[TileDone, None, np.ndarray]:
-    sink = ArraySink((net.config.n_classes, *source.shape[1:]))
-    for number, _ in enumerate(predict_logits(net, source, sink, plan), start=1):
-        yield TileDone(done + number, total)
+    shape = source.shape[1:]
+    layout = plan_layout(shape, net.config, max_memory, tta=tta)
+    net = in_fastest_order(net)
+    sink = ArraySink((net.config.n_classes, *shape))
+    done = 0
+    for tile in tiles(shape, layout.stride, net.config.depth):
+        for region, probabilities in predict_tile(net, source, tile, layout.rows, tta):
+            sink.write(region, probabilities)
+            done += math.prod(probabilities.shape[1:])
+            yield PixelsDone(done, math.prod(shape))
     return sink.array
 
 

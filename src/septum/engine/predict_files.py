@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from septum.config import Kind, TtaConfig
+from septum.core.layout import plan_layout
 from septum.core.objects import Row, measure_objects
 from septum.core.overlay import overlay
 from septum.core.tiling import ArraySource
@@ -32,7 +33,7 @@ from septum.data.images import (
 from septum.data.labels import read_labels
 from septum.data.omezarr import is_zarr
 from septum.engine.model import Model, fingerprint
-from septum.engine.predict import DEFAULT_MEMORY, Prediction, TileDone, plan_tiles, segment
+from septum.engine.predict import DEFAULT_MEMORY, PixelsDone, Prediction, segment
 from septum.errors import ImageError
 
 PIXEL_SIZE_TOLERANCE = 1.2  # ratio beyond which the image's scale is said to differ from the model's
@@ -51,7 +52,7 @@ class FileStarted:
 
 @dataclass(frozen=True)
 class FrameProgress:
-    """Tiles done of one frame."""
+    """Pixels done of one frame."""
 
     frame: int
     done: int
@@ -122,7 +123,7 @@ def predict_files(
     """Segment image files one by one into a folder; skips what is done with the same model and settings."""
     for path in paths:  # what cannot be done is said before the first hour, not after it
         for frame in open_image(path, channel=channel).frames[:1]:
-            plan_tiles(model.net, frame.shape[1:], max_memory)
+            plan_layout(frame.shape[1:], model.net.config, max_memory, tta=tta)
     settings = {"tta": tta.model_dump() if tta else None, "rescale": rescale, "channel": channel}
     journal = _read_journal(output / JOURNAL)
     rows = _rows_of_others(output / TABLE, journal.keys() - {path.stem for path in paths})
@@ -191,14 +192,14 @@ def _forget(output: Path, journal: dict[str, Any], stem: str) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def _numbered(steps: Generator[TileDone, None, Prediction], frame: int) -> Generator[FrameProgress, None, Prediction]:
+def _numbered(steps: Generator[PixelsDone, None, Prediction], frame: int) -> Generator[FrameProgress, None, Prediction]:
     while True:
         try:
-            tile = next(steps)
+            pixels = next(steps)
         except StopIteration as end:
             result: Prediction = end.value
             return result
-        yield FrameProgress(frame, tile.done, tile.total)
+        yield FrameProgress(frame, pixels.done, pixels.total)
 
 
 def _write(

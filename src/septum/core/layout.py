@@ -1,0 +1,144 @@
+"""How an image is cut into tiles and these into bands: the fewest multiply-adds within a memory budget."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from septum.config import TtaConfig, UNetConfig
+from septum.core.bands import band_memory
+from septum.core.tiling import Region
+from septum.core.tta import versions
+from septum.core.unet import input_size, multiply_adds
+from septum.errors import ConfigError
+
+TILE_PIXELS = 2**24  # that a tile has at most: what a crash may cost, and what machines share
+BAND_COST = {8: 1.0, 4: 1.1, 2: 1.4, 1: 2.0}  # rows of a band at the deepest level -> time per multiply-add
+SCRATCH = 1.8  # growth of the process over the values counted, measured 1.5 to 1.75 beyond OVERHEAD at widths 4 to 64
+OVERHEAD = 80 * 10**6  # bytes that it grows by beyond that
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Tiles and bands of one image."""
+
+    stride: tuple[int, int]  # output pixels of a tile per axis
+    rows: int  # of the input that pass through the network together
+    memory: int  # bytes that the process grows by
+    multiply_adds: int  # of all tiles
+    redundancy: float  # these, over those of one pass over the whole image
+
+
+def plan_layout(
+    shape: Sequence[int],
+    config: UNetConfig,
+    max_memory: int,
+    *,
+    step: int = 1,
+    tta: TtaConfig | None = None,
+    tile_pixels: int = TILE_PIXELS,
+) -> Layout:
+    """Choose tiles and bands of an image.
+
+    Parameters
+    ----------
+    shape : (Y, X)
+        Of the image, in pixels.
+    config : UNetConfig
+        Of the network.
+    max_memory : int
+        Bytes that the process may grow by.
+    step : int
+        Strides are multiples of this and of ``2**depth``; the chunk of the result.
+    tta : TtaConfig, optional
+        Versions that are averaged.
+    tile_pixels : int
+        Output pixels that a tile may have, if the smallest has fewer.
+
+    Raises
+    ------
+    ConfigError
+        If not even the smallest tile fits; the sentence says how much it takes.
+
+    Examples
+    --------
+    >>> from septum.config import paper_2015
+    >>> plan = plan_layout((8192, 8192), paper_2015(), max_memory=1_500_000_000)
+    >>> plan.stride, plan.rows, round(plan.redundancy, 3)
+    ((8192, 2048), 128, 1.023)
+    """
+    grid = math.lcm(step, 2**config.depth)
+    best, best_cost, smallest = None, math.inf, math.inf
+    for deepest, slower in BAND_COST.items():
+        rows = deepest * 2**config.depth
+        for stride in itertools.product(*(_strides(size, grid) for size in shape)):
+            memory = _memory(shape, stride, config, rows, tta)
+            smallest = min(smallest, memory)
+            pixels = math.prod(min(part, size) for part, size in zip(stride, shape, strict=True))
+            if memory > max_memory or (pixels > tile_pixels and stride != (grid, grid)):
+                continue
+            work = _work(shape, stride, config, tta)
+            if work * slower < best_cost:
+                best, best_cost = (stride, rows, memory, work), work * slower
+    if best is None:
+        raise ConfigError(
+            f"a memory budget of {max_memory / 1e6:.0f} MB for a tile is too small for this network, whose smallest "
+            f"takes {math.ceil(smallest / 1e6)} MB; give at least {math.ceil((smallest - max_memory) / 1e6)} MB more"
+        )
+    stride, rows, memory, work = best
+    return Layout((stride[0], stride[1]), rows, memory, work, work / _work(shape, shape, config, tta))
+
+
+def aligned(region: Region, depth: int) -> Region:
+    """Return a region that begins on the grid of the poolings.
+
+    Examples
+    --------
+    >>> aligned((slice(19, 30),), depth=4)
+    (slice(16, 30, None),)
+    """
+    return tuple(slice(part.start // 2**depth * 2**depth, part.stop) for part in region)
+
+
+def _strides(size: int, grid: int) -> list[int]:
+    """The strides that leave no small rest: 1, 2, 3, ... tiles along the axis; at most about 40 of them."""
+    steps = math.ceil(size / grid)
+    counts = sorted({math.ceil(1.15**n) for n in range(200) if 1.15**n <= 2 * steps} | {1})
+    return sorted({math.ceil(steps / min(count, steps)) * grid for count in counts}, reverse=True)
+
+
+def _memory(shape: Sequence[int], stride: Sequence[int], config: UNetConfig, rows: int, tta: TtaConfig | None) -> int:
+    tile = tuple(slice(0, min(part, size)) for part, size in zip(stride, shape, strict=True))
+    height, width = (part.stop for part in tile)
+    widest, largest = 0, 0
+    for region in _in_versions(shape, tile, config, tta):
+        across = input_size(region[1].stop - region[1].start, config.depth)
+        down = input_size(region[0].stop - region[0].start, config.depth)
+        widest = max(widest, band_memory(config, across, min(rows, down)))
+        largest = max(largest, math.prod(part.stop - part.start for part in region))
+    kept = rows * width * 4 * (3 * config.n_classes + 4 * config.in_channels)  # bands that are read and written
+    if tta is not None:  # the sum in float64, and a version there and back
+        kept += config.n_classes * (8 * height * width + 8 * largest + 8 * height * width)
+    return int(SCRATCH * widest) + OVERHEAD + kept
+
+
+def _in_versions(shape: Sequence[int], tile: Region, config: UNetConfig, tta: TtaConfig | None) -> Iterator[Region]:
+    for version in versions(tta, (shape[0], shape[1])):
+        yield aligned(version.needs(tile), config.depth)
+
+
+def _work(shape: Sequence[int], stride: Sequence[int], config: UNetConfig, tta: TtaConfig | None) -> int:
+    """Multiply-adds of all tiles: along an axis only the full ones and the last one differ."""
+    axes = []
+    for size, step in zip(shape, stride, strict=True):
+        full, rest = divmod(size, step)
+        axes.append([(full, step)] * (full > 0) + [(1, rest)] * (rest > 0))
+    total = 0
+    for (down, height), (across, width) in itertools.product(*axes):
+        tile = (slice(0, height), slice(0, width))
+        for region in _in_versions((max(shape[0], height), max(shape[1], width)), tile, config, tta):
+            sides = [input_size(part.stop - part.start, config.depth) for part in region]
+            total += down * across * multiply_adds(config, sides)
+    return total
