@@ -128,7 +128,9 @@ def test_tiled_equals_whole(shape, steps, depth, channels, width, classes, rows,
     for dtype, bound in ((np.float64, 1e-12), (np.float32, 1e-5)):
         net = UNet(config, seed).to(torch.from_numpy(np.zeros(0, dtype)).dtype).eval()
         whole, tiled = predict_whole(net, image.astype(dtype)), predict_tiled(net, image.astype(dtype), stride, rows)
-        allowed = bound * np.abs(whole).max()
+        # an image of a few pixels can have logits that cancel to nearly nothing: what is large shows on a larger one
+        larger = predict_whole(net, np.random.default_rng(seed).standard_normal((channels, 24, 24)).astype(dtype))
+        allowed = bound * max(np.abs(whole).max(), np.abs(larger).max())
         assert np.abs(tiled - whole).max() <= allowed
         best = np.sort(whole, axis=0)
         clear = best[-1] - best[-2] > 2 * allowed
