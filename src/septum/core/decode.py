@@ -102,24 +102,23 @@ def fill_holes(labels: Labels, largest: int) -> Labels:
     """
     holes = np.empty(labels.shape, dtype=np.int32)
     count = ndimage.label(labels == 0, output=holes)
-    owner = _owners(holes, labels, count)
-    owner[np.bincount(holes.ravel(), minlength=count + 1) > largest] = 0
-    owner[0] = 0
-    filled: Labels = np.where(holes > 0, owner[holes], labels)
+    filled: Labels = _filled(holes, labels, _owners(holes, labels, count, largest))
     return filled
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _owners(holes: Labels, labels: Labels, count: int) -> Labels:
-    """The one object around each hole; 0 if there are several, or it reaches the edge of the image."""
+def _owners(holes: Labels, labels: Labels, count: int, largest: int) -> Labels:
+    """The one object around each hole; 0 if there are several, if it reaches the image's edge, or is too large."""
     height, width = holes.shape
     owner = np.zeros(count + 1, dtype=np.int32)
+    size = np.zeros(count + 1, dtype=np.int64)
     shared = np.zeros(count + 1, dtype=np.bool_)
     for y in range(height):
         for x in range(width):
             hole = holes[y, x]
             if hole == 0:
                 continue
+            size[hole] += 1
             if y == 0 or x == 0 or y == height - 1 or x == width - 1:
                 shared[hole] = True
                 continue
@@ -128,8 +127,19 @@ def _owners(holes: Labels, labels: Labels, count: int) -> Labels:
                 if label > 0:
                     shared[hole] |= owner[hole] > 0 and owner[hole] != label
                     owner[hole] = label
-    owner[shared] = 0
+    owner[shared | (size > largest)] = 0
     return owner
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _filled(holes: Labels, labels: Labels, owner: Labels) -> Labels:
+    """The labels with the number of its owner in every hole."""
+    filled = labels.copy()
+    for y in range(holes.shape[0]):
+        for x in range(holes.shape[1]):
+            if holes[y, x] > 0:
+                filled[y, x] = owner[holes[y, x]]
+    return filled
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

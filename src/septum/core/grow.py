@@ -36,52 +36,46 @@ def grow(components: Labels, mask: Mask, steps: int) -> Labels:
     >>> grow(np.array([[1, 0, 0, 0, 0, 2]], np.int32), np.array([[1, 1, 1, 1, 0, 1]], bool), steps=9)
     array([[1, 1, 1, 1, 0, 2]], dtype=int32)
     """
-    grown: Labels = _grow(components, mask, steps)
+    labels = np.pad(components, 1)  # a frame that is no region and cannot be grown into: no pixel looks out for it
+    _grow(labels.ravel(), np.pad(mask, 1).ravel(), labels.shape[1], steps)
+    grown: Labels = labels[1:-1, 1:-1].copy()
     return grown
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _grow(components: Labels, mask: Mask, steps: int) -> Labels:
-    height, width = components.shape
-    labels = components.copy()
-    dy = np.array([-1, 0, 0, 1, -1, -1, 1, 1])
-    dx = np.array([0, -1, 1, 0, -1, 1, -1, 1])
+def _grow(labels: Labels, free: Mask, width: int, steps: int) -> None:
+    """Grow in place; `labels` and `free` are flat, `free` is used up."""
+    around = np.array([-width, -1, 1, width, -width - 1, -width + 1, width - 1, width + 1])
     # The free pixels beside a region are the first front; each step looks only at the pixels beside what it added.
-    waiting = np.zeros(labels.shape, dtype=np.bool_)
-    front = [(0, 0) for _ in range(0)]
-    for y in range(height):
-        for x in range(width):
-            if labels[y, x] == 0 and mask[y, x]:
-                for k in range(8):
-                    v, u = y + dy[k], x + dx[k]
-                    if 0 <= v < height and 0 <= u < width and labels[v, u] != 0:
-                        waiting[y, x] = True
-                        front.append((y, x))
-                        break
+    front = [0 for _ in range(0)]
+    for pixel in range(len(labels)):
+        if free[pixel] and labels[pixel] == 0:
+            for k in range(8):
+                if labels[pixel + around[k]] != 0:
+                    front.append(pixel)
+                    free[pixel] = False
+                    break
     for step in range(steps):
-        neighbours = 4 if step % 2 == 0 else 8
-        added = [(0, 0, np.int32(0)) for _ in range(0)]
-        left = [(0, 0) for _ in range(0)]
-        for y, x in front:
+        if len(front) == 0:
+            break
+        added, numbers, left = [0 for _ in range(0)], [np.int32(0) for _ in range(0)], [0 for _ in range(0)]
+        for pixel in front:
             number = np.int32(0)
-            for k in range(neighbours):
-                v, u = y + dy[k], x + dx[k]
-                if 0 <= v < height and 0 <= u < width and labels[v, u] != 0:
-                    number = labels[v, u]
+            for k in range(4 if step % 2 == 0 else 8):
+                if labels[pixel + around[k]] != 0:
+                    number = labels[pixel + around[k]]
                     break
             if number:
-                added.append((y, x, number))
+                added.append(pixel)
+                numbers.append(number)
             else:
-                left.append((y, x))
-        if not added and not left:
-            break
-        for y, x, number in added:
-            labels[y, x] = number
+                left.append(pixel)
+        for pixel, number in zip(added, numbers):  # noqa: B905 (compiled: knows no strict)
+            labels[pixel] = number
         front = left
-        for y, x, _ in added:
+        for pixel in added:
             for k in range(8):
-                v, u = y + dy[k], x + dx[k]
-                if 0 <= v < height and 0 <= u < width and labels[v, u] == 0 and mask[v, u] and not waiting[v, u]:
-                    waiting[v, u] = True
-                    front.append((v, u))
-    return labels
+                beside = pixel + around[k]
+                if free[beside] and labels[beside] == 0:
+                    free[beside] = False
+                    front.append(beside)

@@ -183,5 +183,15 @@ def _in_square(labels: Labels, where: Mask) -> Mask:
                 continue
             for v in range(max(0, y - 2), min(height - 2, y + 1)):
                 for u in range(max(0, x - 2), min(width - 2, x + 1)):
-                    inside[y, x] |= (labels[v : v + 3, u : u + 3] == labels[y, x]).all()
+                    inside[y, x] = inside[y, x] or _is_square(labels, v, u, labels[y, x])
     return inside
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _is_square(labels: Labels, top: int, left: int, label: int) -> bool:
+    """Whether all pixels of a 3x3 square are of one object."""
+    for y in range(top, top + 3):
+        for x in range(left, left + 3):
+            if labels[y, x] != label:
+                return False
+    return True
