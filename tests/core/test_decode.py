@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from septum.config import Decoding
-from septum.core.decode import decode, fill_holes, finish, reach
+from septum.core.decode import decode, fill_holes, finish, number, reach
 from septum.core.targets import TARGETS
 
 
@@ -66,3 +68,75 @@ def _cells(seed):
     y, x = np.mgrid[:128, :128]
     distance = np.hypot(y[..., None] - centres[:, 0], x[..., None] - centres[:, 1])
     return np.where(distance.min(-1) < 12, distance.argmin(-1) + 1, 0)
+
+
+def disc(centre, radius):
+    y, x = np.ogrid[:48, :64]
+    return (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
+
+
+ODD = {
+    "background only": np.zeros((48, 64), int),
+    "one cell that fills the image": np.ones((48, 64), int),
+    "two cells": disc((20, 15), 9) * 1 + disc((28, 45), 9) * 2,
+    "no background": np.kron([[1, 2], [3, 4]], np.ones((24, 32), int)),
+    "an image of one pixel": np.ones((1, 1), int),
+    "one row": np.repeat([[0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 2, 2, 2, 2, 2, 2]], 1, axis=0),
+}
+
+
+@pytest.mark.parametrize("target", ["border", "rim"])
+@pytest.mark.parametrize("case", ODD)
+def test_odd_label_images_come_back(case, target):
+    labels = ODD[case]
+    decoding = Decoding(reach=TARGETS[target].needed_reach(labels))
+    np.testing.assert_array_equal(decode(target, probabilities(target, labels), decoding), labels)
+
+
+@pytest.mark.parametrize("target", ["border", "rim"])
+def test_pieces_under_one_number_come_back_as_objects_of_their_own(target):
+    labels = disc((20, 15), 9) * 5 + disc((28, 45), 9) * 5
+    decoding = Decoding(reach=TARGETS[target].needed_reach(labels))
+    expected = ODD["two cells"]
+    np.testing.assert_array_equal(decode(target, probabilities(target, labels), decoding), expected)
+
+
+@pytest.mark.parametrize("target", ["border", "rim"])
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=15)
+def test_numbers_of_the_instances_do_not_matter(target, seed):
+    rng = np.random.default_rng(seed)
+    labels = _cells(seed)
+    numbers = np.concatenate([[0], rng.permutation(500)[: labels.max()] + 1])
+    np.testing.assert_array_equal(TARGETS[target].encode(numbers[labels]), TARGETS[target].encode(labels))
+    assert TARGETS[target].needed_reach(numbers[labels]) == TARGETS[target].needed_reach(labels)
+
+
+@pytest.mark.parametrize("turn", [np.flipud, np.fliplr, np.transpose], ids=["up-down", "left-right", "transposed"])
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=15)
+def test_mirrored_probabilities_give_mirrored_objects_of_the_border_up_to_numbers(turn, seed):
+    """Of the border only: where two cores grow towards one another, the tie goes by position."""
+    labels = _cells(seed)
+    chances = probabilities("border", labels, np.random.default_rng(seed))
+    decoding = Decoding(seed=0.45, foreground=0.45, smallest_object=9, largest_hole=6)
+    turned = np.stack([turn(chance) for chance in chances])
+    result, expected = decode("border", turned, decoding), turn(decode("border", chances, decoding)).copy()
+    number(expected)
+    assert expected.max() > 1
+    np.testing.assert_array_equal(result, expected)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=15)
+def test_mirrored_probabilities_move_no_more_than_ties_of_the_rim(seed):
+    """The same objects cover the same foreground; a pixel of another object has two objects equally near."""
+    labels = _cells(seed)
+    chances = probabilities("rim", labels)
+    decoding = Decoding(reach=TARGETS["rim"].needed_reach(labels))
+    result = decode("rim", chances[:, :, ::-1].copy(), decoding)[:, ::-1].copy()
+    expected = decode("rim", chances, decoding)
+    number(result)
+    np.testing.assert_array_equal(result > 0, expected > 0)
+    assert result.max() == expected.max()
+    assert (result != expected).mean() < 0.02

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -103,7 +104,20 @@ def two_channels(data):
     write(data / "images" / "3.tif", np.stack([image_of(data, 3)] * 2), metadata={"axes": "CYX"})
 
 
+def take_markers(data):
+    """Make a challenge folder of it, with markers for all frames but one."""
+    for seed in range(6):
+        video, labels = data / "01_GT", label_of(data, seed)
+        (data / "01").mkdir(exist_ok=True)
+        (data / "images" / f"{seed}.tif").rename(data / "01" / f"t{seed}.tif")
+        write(video / "SEG" / f"man_seg{seed}.tif", labels)
+        if seed != 3:
+            write(video / "TRA" / f"man_track{seed}.tif", labels)
+    shutil.rmtree(data / "images")
+
+
 FAULTS = {
+    "missing-markers": take_markers,
     "missing-label": lambda data: (data / "labels" / "3.tif").unlink(),
     "missing-image": lambda data: (data / "images" / "3.tif").rename(data / "images" / "three.tif"),
     "ambiguous-name": lambda data: Image.fromarray(image_of(data, 3)).save(data / "images" / "3.png"),
@@ -140,7 +154,7 @@ def test_a_planted_fault_is_found_and_names_its_file(code, data):
         assert [finding.code for finding in findings] == ["missing-image", "missing-label"]
         findings = findings[:1]
     assert [finding.code for finding in findings] == [code]
-    assert re.search(r"/[35]\.\w+" if code == "duplicate" else r"/3\.\w+", findings[0].file)
+    assert re.search(r"/[35]\.\w+" if code == "duplicate" else r"/(man_seg)?3\.\w+", findings[0].file)
     assert findings[0].cure
     assert findings[0].level == LEVELS[code]
 

@@ -8,6 +8,7 @@ import pytest
 import roifile
 import tifffile
 
+from septum.data.check import check
 from septum.data.dataset import from_arrays, load_dataset, load_pairs
 from septum.data.markers import unannotated
 from septum.data.simulate import cells
@@ -205,6 +206,61 @@ def test_real_membranes_are_classes_and_real_nuclei_instances():
 def test_one_frame_of_background_is_no_error():
     dataset = from_arrays(PIXELS[:2], [LABELS[0], np.zeros((96, 128), int)])
     assert dataset.kind == "instances"
+
+
+def scribbles():
+    """Strokes of class 1 and 2, in the first image also of 3, in the last only of 1, in one piece each; else 0."""
+    labels = [np.zeros((96, 128), int) for _ in range(3)]
+    for truth in labels:
+        truth[10, 5:100], truth[40:42, 20:90] = 1, 2
+    labels[0][60:80, 7] = 3
+    labels[2][labels[2] == 2] = 1
+    return labels
+
+
+def test_pixels_of_the_unlabeled_value_are_ignored_and_no_class(tmp_path):
+    dataset = load_dataset(folder_of(tmp_path, labels=scribbles()), unlabeled=0)
+    assert (dataset.kind, dataset.class_names) == ("classes", ("class 1", "class 2", "class 3"))
+    for sample, drawn in zip(dataset.samples, scribbles(), strict=True):
+        np.testing.assert_array_equal(sample.ignore, drawn == 0)
+        np.testing.assert_array_equal(sample.labels, np.maximum(drawn, 1) - 1)
+    assert "classes, since label 0 means not annotated, which leaves instances no background" in dataset.notes
+    assert any(note.startswith("pixels of label 0 are not annotated, as told: 98.") for note in dataset.notes)
+    assert check(tmp_path, unlabeled=0) == []  # also not that some images have one class only
+
+
+def test_a_class_of_its_own_for_unannotated_pixels_goes_together_with_ignore_masks(tmp_path):
+    labels = [np.where(truth > 0, 2, 1) for truth in LABELS]
+    for truth in labels:
+        truth[:10] = 7
+    ignore = np.zeros((96, 128), np.uint8)
+    ignore[50:60] = 1
+    dataset = load_dataset(folder_of(tmp_path, labels=labels, ignore=[ignore]), unlabeled=7)
+    assert (dataset.kind, dataset.class_names) == ("classes", ("class 1", "class 2"))
+    for index, sample in enumerate(dataset.samples):
+        expected = labels[index] == 7
+        np.testing.assert_array_equal(sample.ignore, expected | (ignore > 0) if index == 0 else expected)
+        np.testing.assert_array_equal(sample.labels[~sample.ignore], labels[index][~sample.ignore] - 1)
+
+
+def test_instances_may_have_a_number_for_unannotated_pixels(tmp_path):
+    labels = [truth.copy() for truth in LABELS]
+    for truth in labels:
+        truth[:, 100:] = 99
+    dataset = load_dataset(folder_of(tmp_path, labels=labels), unlabeled=99)
+    assert dataset.kind == "instances"
+    for sample, truth in zip(dataset.samples, LABELS, strict=True):
+        np.testing.assert_array_equal(sample.labels[:, :100], truth[:, :100])
+        assert sample.ignore[:, 100:].all()
+        assert not sample.ignore[:, :100].any()
+
+
+def test_an_unlabeled_value_that_cannot_be_is_refused(tmp_path):
+    folder_of(tmp_path, labels=scribbles())
+    with pytest.raises(DatasetError, match=r"no pixel has the label 255, which .* labels are 0, 1, 2, 3: give one"):
+        load_dataset(tmp_path, unlabeled=255)
+    with pytest.raises(DatasetError, match=r"holds instances, whose label 0 is background, got 0 as .* ignore mask"):
+        load_dataset(tmp_path, unlabeled=0, kind="instances")
 
 
 def change(what, **to):

@@ -106,7 +106,8 @@ def test_challenge_folders_by_data_set_or_video(tmp_path):
     assert pairs_of(pairing, folder)[0][:2] == ("01/t001.tif", "01_GT/SEG/man_seg001.tif")
     assert found(pairing) == [("error", "missing-image", "man_seg007.tif")]
     assert [pair.name for pair in find_pairs(folder / "02").pairs] == ["02_t000"]
-    assert pairing.rule == "Cell Tracking Challenge, 2 pairs of frame and gold truth (man_seg) in video 01, 02"
+    expected = "Cell Tracking Challenge, 2 pairs of frame and gold truth (man_seg) in video 01, 02"
+    assert pairing.rule == expected + "; left out, having none: 2 of 4 frames"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ grey-edges          error    labels were resized with interpolation, blurred, or
 nothing-annotated   error    the ignore mask covers the whole image
 one-class           error    all annotated pixels of the data set are of one class
 missing-label       warning  an image without labels, which is left out
+missing-markers     warning  a challenge frame without tracking markers, while others have them
 ignored-file        warning  a file in images/ or labels/ that is no image
 empty-labels        warning  an image whose labels are all background
 constant-image      warning  all pixels of an image have the same value
@@ -86,7 +87,7 @@ def check_dataset(dataset: Dataset) -> list[Finding]:
 def _of_pixels(dataset: Dataset) -> Iterator[Finding]:
     for sample in dataset.samples:
         yield from _of_image(sample)
-        yield from _of_labels(sample, dataset.kind)
+        yield from _of_labels(sample, dataset)
     yield from _differences(dataset)
     yield from _duplicates(dataset.samples)
 
@@ -106,13 +107,13 @@ def _of_image(sample: Sample) -> Iterator[Finding]:
         )
 
 
-def _of_labels(sample: Sample, kind: Kind) -> Iterator[Finding]:
+def _of_labels(sample: Sample, dataset: Dataset) -> Iterator[Finding]:
     file = str(sample.label_path or f"labels of {sample.name}")
     if sample.label_path and sample.file != str(sample.image_path):
         file += f", frame {sample.frame}"
-    if not sample.labels.any():
+    if not sample.labels.any() and dataset.class_names[:1] == ("background",):
         yield finding("empty-labels", file, "has background only", "if there are objects, annotate them")
-    if kind != "instances":
+    if dataset.kind != "instances":
         return
     merged = merged_objects(sample.labels)
     if len(merged):

@@ -65,7 +65,8 @@ def load_dataset(
     channel : int, optional
         Use this channel of the images only, counted from 0.
     unlabeled : int, optional
-        The label of pixels that nobody has annotated, such as those between scribbles: they are ignored.
+        The label of pixels that nobody has annotated, such as those between scribbles: they are ignored. With 0 labels
+        are classes, since of instances 0 is the background.
 
     Returns
     -------
@@ -192,13 +193,20 @@ def _read(
 ) -> tuple[Dataset | None, list[Finding]]:
     findings, notes = list(pairing.findings), [pairing.rule] if pairing.rule else []
     samples = read_pairs(pairing.pairs, channel, notes, findings)
-    if unlabeled is not None:
-        samples = _without_unlabeled(samples, unlabeled, notes)
-    evidence = ""
+    evidence: tuple[Kind, str] | None = None
     if pairing.pairs and all(is_roi(pair.labels) for pair in pairing.pairs):
-        evidence = "instances, since each ImageJ ROI is one object"
+        evidence = "instances", "instances, since each ImageJ ROI is one object"
     elif pairing.pairs and all(pair.video for pair in pairing.pairs):
-        evidence = "instances, since the Cell Tracking Challenge numbers cells"
+        evidence = "instances", "instances, since the Cell Tracking Challenge numbers cells"
+    if unlabeled == 0:
+        if evidence or kind == "instances":
+            raise DatasetError(
+                f"{where} holds instances, whose label 0 is background, got 0 as the label of unannotated pixels; "
+                "name the unannotated pixels by an ignore mask"
+            )
+        evidence = "classes", "classes, since label 0 means not annotated, which leaves instances no background"
+    if unlabeled is not None and samples:
+        samples = _without_unlabeled(samples, unlabeled, notes)
     return _assemble(samples, where, notes, kind, findings, evidence), findings
 
 
@@ -208,7 +216,7 @@ def _assemble(
     notes: list[str],
     kind: Kind | None,
     findings: list[Finding],
-    evidence: str = "",
+    evidence: tuple[Kind, str] | None = None,
 ) -> Dataset | None:
     """Make the samples alike in channels and meaning of labels; whatever forbids it is a finding."""
     samples = [sample for sample in samples if _fits(sample, findings)]
@@ -236,13 +244,19 @@ def _assemble(
 def _without_unlabeled(samples: list[Sample], unlabeled: int, notes: list[str]) -> list[Sample]:
     """Ignore the pixels whose label says that nobody has annotated them."""
     result, share = [], []
+    if not any((sample.labels == unlabeled).any() for sample in samples):
+        found = np.unique(np.concatenate([np.unique(sample.labels) for sample in samples]))
+        few = ", ".join(map(str, found[:10])) + (", ..." if len(found) > 10 else "")
+        raise DatasetError(
+            f"no pixel has the label {unlabeled}, which was said to mean not annotated; labels are {few}: "
+            "give one of these, or leave it out"
+        )
     for sample in samples:
         without = sample.labels == unlabeled
         share.append(np.mean(without))
         known = without if sample.ignore is None else without | sample.ignore
         result.append(replace(sample, ignore=known if known.any() else None))
-    if samples:
-        notes.append(f"pixels of label {unlabeled} are not annotated, as told: {100 * np.mean(share):.1f} % of them")
+    notes.append(f"pixels of label {unlabeled} are not annotated, as told: {100 * np.mean(share):.1f} % of all")
     return result
 
 
@@ -295,7 +309,7 @@ def _same_meaning(
     kind: Kind | None,
     notes: list[str],
     findings: list[Finding],
-    evidence: str,
+    evidence: tuple[Kind, str] | None,
 ) -> tuple[list[Sample], Kind, tuple[str, ...]]:
     """Decide what label numbers mean, and number classes from 0."""
     samples = [
@@ -306,7 +320,7 @@ def _same_meaning(
     if kind is not None:
         reason = f"{kind}, as told"
     elif evidence:
-        kind, reason = "instances", evidence
+        kind, reason = evidence
     else:
         kind, reason = decide_kind([sample.labels for sample in samples])
     notes.append(reason)

@@ -26,6 +26,7 @@ LEVELS: dict[str, Level] = {
     "nothing-annotated": "error",
     "one-class": "error",
     "missing-label": "warning",
+    "missing-markers": "warning",
     "ignored-file": "warning",
     "empty-labels": "warning",
     "constant-image": "warning",

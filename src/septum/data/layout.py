@@ -144,11 +144,18 @@ def _flat(folder: Path, only: Path | None = None) -> Pairing:
 
 def _challenge(videos: list[Path]) -> Pairing:
     findings: list[Finding] = []
-    pairs = []
+    pairs, frames = [], 0
     for video in videos:
-        images, marks = _numbered(video, "t"), _numbered(_truth(video).parent / "TRA", "man_track")
+        marks_folder = _truth(video).parent / "TRA"
+        images, marks = _numbered(video, "t"), _numbered(marks_folder, "man_track")
+        frames += len(images)
         for number, labels in _numbered(_truth(video), "man_seg").items():
             if number in images:
+                if marks and number not in marks:
+                    problem = (
+                        f"has no man_track{number}.tif in {marks_folder}: all its background is taken as annotated"
+                    )
+                    findings.append(finding("missing-markers", labels, problem, "add the markers, or remove the mask"))
                 name = f"{video.name}_{stem(images[number])}"
                 pairs.append(Pair(name, images[number], labels, None, marks.get(number), video.name))
             else:
@@ -158,6 +165,8 @@ def _challenge(videos: list[Path]) -> Pairing:
         return _nothing(videos[0], "has no man_seg*.tif in its _GT/SEG", EXPECTED)
     names = ", ".join(video.name for video in videos)
     rule = f"Cell Tracking Challenge, {_count(pairs)} of frame and gold truth (man_seg) in video {names}"
+    if frames > len(pairs):
+        rule += f"; left out, having none: {frames - len(pairs)} of {frames} frames"
     return Pairing(rule, tuple(pairs), tuple(findings))
 
 

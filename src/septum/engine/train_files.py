@@ -114,7 +114,7 @@ def make_config(request: Request, dataset: Dataset, device: torch.device, start:
     if start is not None:
         if network := [name for name in changes if name.split(".")[0] == "unet"]:
             raise ConfigError(f"--from takes the network as it is, without --set {network[0]}; leave one of them out")
-        changes["unet"] = start.card.config.unet.model_dump()
+        changes |= _begin_with(start.card.config, dataset, changes)
     if request.steps is not None:
         changes["steps"] = request.steps
     if request.seed is not None:
@@ -122,6 +122,22 @@ def make_config(request: Request, dataset: Dataset, device: torch.device, start:
     config = recipe(request.recipe or "fast", dataset, device, changes)
     _check_fit(config, dataset)
     return config
+
+
+def _begin_with(before: TrainConfig, dataset: Dataset, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model to begin with decides; refuse one that has learned to say something else."""
+    if before.kind != dataset.kind:
+        raise ConfigError(
+            f"the model of --from has learned {before.kind}, but these labels are {dataset.kind}; "
+            f"begin with another model, or force the labels by --kind {before.kind}"
+        )
+    told = changes.get("instances", before.instances)
+    if dataset.kind == "instances" and told != before.instances:
+        raise ConfigError(
+            f"the model of --from has learned instances={before.instances}, got --set instances={told}; "
+            "leave it out, or begin with another model"
+        )
+    return {"unet": before.unet.model_dump(), "instances": before.instances}
 
 
 def _check_fit(config: TrainConfig, dataset: Dataset) -> None:

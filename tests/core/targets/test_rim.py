@@ -61,6 +61,10 @@ def test_alone_an_instance_comes_back_whole():
     np.testing.assert_array_equal(decoded, labels > 0)
 
 
+def test_an_instance_that_fills_the_image_has_no_rim():
+    assert (rim.encode(np.full((5, 9), 3)) == 2).all()
+
+
 def test_one_pixel_has_a_core():
     labels = np.zeros((3, 3), int)
     labels[1, 1] = 1

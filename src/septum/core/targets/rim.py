@@ -60,6 +60,9 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
             continue
         wider = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
         inside = labels[wider] == label
+        if inside.all():  # of the whole image: it has no outline
+            classes[:] = 2
+            continue
         depth = ndimage.distance_transform_edt(np.pad(inside, 1, mode="edge"))[1:-1, 1:-1]  # no rim at the image's edge
         deepest = depth.max()
         classes[wider][inside & (depth >= max(CORE * deepest, min(2.0, deepest)))] = 2
