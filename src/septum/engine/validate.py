@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -40,8 +39,8 @@ def judged(parts: Iterable[Part], decoding: Decoding, config: TrainConfig, datas
     return validation_scores(images, dataset.kind, dataset.n_classes) if images else {}
 
 
-SEEDS = (0.5, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)  # thresholds that are tried; of equally good ones the first
-FOREGROUNDS = (0.5, 0.3, 0.4, 0.6, 0.7)
+THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7)  # that are tried
+GAIN = 0.01  # of the score: what others have to be better than the least daring by, since few images are judged
 
 
 def with_chosen_decoding(
@@ -49,18 +48,20 @@ def with_chosen_decoding(
 ) -> tuple[Model, dict[str, float] | None]:
     """Choose the thresholds of the decoder on what is held out; the model with them, and its scores.
 
-    The same model and None if nothing is held out, or nothing is there to find.
+    Of all that come within `GAIN` of the best score, those nearest to 1/2. The same model and None if nothing is held
+    out, or nothing is there to find.
     """
     config = model.card.config
     parts = list(predictions(model.net, config, dataset, held_out, max_memory))
-    best: dict[str, float] = {}
-    decoding = config.decoding
-    for seed, foreground in itertools.product(SEEDS, FOREGROUNDS):
-        tried = config.decoding.with_changes({"seed": seed, "foreground": foreground})
-        scores = judged(parts, tried, config, dataset)
-        if scores and scores["score"] > best.get("score", -math.inf):
-            best, decoding = scores, tried
-    if not best:
+    tried: list[tuple[Decoding, dict[str, float]]] = []
+    pairs = itertools.product(THRESHOLDS, THRESHOLDS)
+    for seed, foreground in sorted(pairs, key=lambda pair: abs(pair[0] - 0.5) + abs(pair[1] - 0.5)):
+        decoding = config.decoding.with_changes({"seed": seed, "foreground": foreground})
+        if scores := judged(parts, decoding, config, dataset):
+            tried.append((decoding, scores))
+    if not tried:
         return model, None
-    card = model.card.with_changes({"config.decoding": decoding.model_dump(), "scores": best})
-    return Model(model.net, card), best
+    best = max(scores["score"] for _, scores in tried)
+    decoding, scores = next(entry for entry in tried if entry[1]["score"] >= best - GAIN)
+    card = model.card.with_changes({"config.decoding": decoding.model_dump(), "scores": scores})
+    return Model(model.net, card), scores
