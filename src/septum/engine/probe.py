@@ -19,7 +19,7 @@ from septum.engine.plan import Probe, plan_steps
 from septum.engine.processes import Processes
 from septum.engine.run import RunConfig
 from septum.engine.step import State, new_state, train_step
-from septum.engine.validate import FOREGROUNDS, SEEDS, Part, judged, predictions
+from septum.engine.validate import THRESHOLDS, Part, judged, predictions
 from septum.engine.versions import versions
 from septum.errors import ConfigError
 
@@ -61,7 +61,7 @@ def begin_run(
             step=partial(_step, state, images, config, processes),
             predict=partial(_predict, state.average, config, dataset, held_out, tiles),
             score=partial(judged, decoding=config.decoding, config=config, dataset=dataset),
-            choices=len(SEEDS) * len(FOREGROUNDS) if config.kind == "instances" else 0,
+            choices=len(THRESHOLDS) ** 2 if config.kind == "instances" else 0,
             judges=bool(held_out.blocks),
         )
         try:
