@@ -231,7 +231,7 @@ BAD_TRAINING = {
     "--set learning_rate=fast": ["learning_rate should be a valid number", "got 'fast'"],
     "--set optimizer=lion": ["optimizer should be 'sgd' or 'adam', got 'lion'"],
     "--set unet.in_channels=3": ["unet.in_channels = 3, but these images and labels need 1; leave it out"],
-    "--set unet.n_classes=4": ["unet.n_classes = 4, but these images and labels need 2; leave it out"],
+    "--set unet.n_classes=4": ["unet.n_classes = 4, but these images and labels need 3; leave it out"],
     "--set kind=classes": ["kind is 'classes' in the settings, but these labels are instances;", "--kind classes"],
     "--set instances=rimm": ["instances should be 'border' or 'rim', got 'rimm'"],
     "--budget 0min": ["the budget must be more than zero, got '0min'; give for example 20min"],
@@ -576,7 +576,7 @@ def test_quiet_says_nothing_and_otherwise_what_was_understood_is_said(data, trai
 def test_info_shows_the_card(trained, data):
     card = septum.load(trained).card
     said = run("info", trained).out
-    assert "U-Net, depth 1, 2 base channels, 434 weights" in said
+    assert "U-Net, depth 1, 2 base channels, 469 weights" in said
     assert "1 channel, pixel size unknown" in said
     assert "border: background, foreground" in said
     assert card.held_out in said
