@@ -113,6 +113,13 @@ def train(
     ] = None,
     start: Annotated[Path | None, typer.Option("--from", help="Begin with the weights of this model.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="Same weights on the same GPU, bit for bit; says what it costs."),
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard into --output (extra: track).")
+    ] = False,
     final: Annotated[
         bool, typer.Option("--final", help="Then train again on everything, for the same number of steps.")
     ] = False,
@@ -125,6 +132,7 @@ def train(
     """Train a network on annotated images; several processes share the work under torchrun -m septum train."""
     begin = time.perf_counter()
     from septum.engine.processes import joined
+    from septum.engine.track import TensorBoard
     from septum.engine.train_files import Request, train_files
 
     request = Request(
@@ -136,6 +144,7 @@ def train(
         steps=steps,
         max_memory=parse_bytes(max_memory) if max_memory is not None else None,
         begin=begin,
+        deterministic=deterministic,
         seed=seed,
         changes=parse_settings(settings or []),
         start=start,
@@ -147,16 +156,21 @@ def train(
     )
     chosen = pick_device(device)
     with joined(chosen) as processes, TrainingDisplay(quiet or not processes.writes) as display:
+        board = TensorBoard(output) if tensorboard and processes.writes else None
         records = train_files(request, chosen, processes)
         with interruptible() as interrupted:
             for record in records:
                 display.show(record)
+                if board:
+                    board.show(record)
                 if interrupted:
                     records.close()
                     display.say(
                         f"stopped, everything is saved; go on with: septum train {data} --output {output} --resume"
                     )
                     raise typer.Exit(130)
+        if board:
+            board.close()
 
 
 @app.command(
@@ -582,6 +596,8 @@ class TrainingDisplay(Display):
             self.score = ""
             begun = f"goes on at step {record.step} of" if record.step else "plan:"
             pace = f", {record.run.step_seconds:.2f} s each" if record.run.step_seconds else ""
+            if record.run.deterministic:
+                self.say(f"deterministic: a step takes {record.run.deterministic:.2f} times as long as without")
             for change in record.run.changes:
                 self.say(change)
             self.say(f"{begun} {record.steps} steps{pace}; {record.run.held_out}")

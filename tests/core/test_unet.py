@@ -128,6 +128,15 @@ def test_centre_crop():
     assert centre_crop(x, (2, 4)).flatten().tolist() == [13, 14, 15, 16, 19, 20, 21, 22]
 
 
+def test_dropout_of_a_sample_hangs_on_its_seed_and_not_on_its_place():
+    net = UNet(UNetConfig(base_channels=4, depth=2, dropout=0.5)).double().train()
+    x = torch.randn(3, 1, 44, 44, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    together = net(x, [5, 6, 7])
+    for n, seed in enumerate((5, 6, 7)):
+        torch.testing.assert_close(net(x[n : n + 1], [seed])[0], together[n])
+    assert not torch.allclose(net(x[:1], [6])[0], together[0])
+
+
 def test_dropout_is_at_the_end_of_the_contracting_path_and_only_in_training():
     config = UNetConfig(base_channels=8, depth=3, dropout=0.5)
     net, shares = UNet(config), {}

@@ -11,9 +11,10 @@ from septum.errors import ConfigError
 class Machine:
     """Takes so many seconds for a step, for predicting what is held out, and for one round of scores."""
 
-    def __init__(self, step, predict=0.0, score=0.0, choices=0, first=1.0, hiccup=1.0):
+    def __init__(self, step, predict=0.0, score=0.0, choices=0, first=1.0, hiccup=1.0, images=4):
         self.now, self.times = 0.0, (step, predict, score)
         self.first, self.hiccup, self.choices = first, hiccup, choices
+        self.images = images if predict else 0  # the times are those of all of them, one is probed
         self.steps_probed = 0
 
     def clock(self):
@@ -28,9 +29,9 @@ class Machine:
         self.steps_probed += 1
 
     def plan(self, budget, spent=0.0):
-        _, predict, score = self.times
+        _, predict, score = (seconds / max(1, self.images) for seconds in self.times)
         probe = Probe(
-            self.step, lambda: self.take(predict), lambda _: self.take(score), self.choices, judges=predict > 0
+            self.step, lambda: self.take(predict), lambda _: self.take(score), self.choices, images=self.images
         )
         return plan_steps(None, budget, spent, probe, self.clock)
 
@@ -38,7 +39,7 @@ class Machine:
         """Seconds of a training that goes by this plan."""
         step, predict, score = self.times
         validations = math.ceil(schedule.steps / schedule.validate_every) if predict else 0
-        finish = predict + self.choices * score if predict else 0.0
+        finish = predict + self.choices * score if self.choices else 0.0
         return spent + self.now + schedule.steps * step + validations * (predict + score) + finish
 
 
@@ -90,6 +91,6 @@ def test_a_budget_that_is_too_short_is_refused_with_one_that_is_not():
 
 def test_steps_that_are_given_need_no_probe():
     machine = Machine(1.0, predict=1.0)
-    probe = Probe(machine.step, lambda: machine.take(1.0), lambda _: None, 0, judges=True)
+    probe = Probe(machine.step, lambda: machine.take(1.0), lambda _: None, 0, images=1)
     assert plan_steps(1000, None, 0.0, probe, machine.clock).steps == 1000
     assert machine.now == 0.0

@@ -62,6 +62,11 @@ def largest(held_out: HoldOut, dataset: Dataset) -> HoldOut:
     return held_out if index is None else replace(held_out, blocks={index: held_out.blocks[index]})
 
 
+def pixels_of(held_out: HoldOut, dataset: Dataset) -> int:
+    """Return the number of pixels of the images that are predicted to judge what is held out."""
+    return sum(dataset.samples[index].labels.size for index in held_out.blocks)
+
+
 def nothing_held_out() -> HoldOut:
     """Return the hold-out of a final training on everything."""
     return HoldOut({}, {}, "nothing held out: trained on everything")

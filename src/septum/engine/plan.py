@@ -35,7 +35,7 @@ class Schedule:
     checkpoint_every: int
     log_every: int
     step_seconds: float | None
-    finish_seconds: float  # from the last step to the chosen model
+    finish_seconds: float  # from the last step to the chosen model: a validation, and the choice of thresholds
 
 
 def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[str, Any] | None = None) -> TrainConfig:
@@ -130,7 +130,7 @@ class Probe:
     predict: Callable[[], Any]
     score: Callable[[Any], object]  # of what `predict` returned, with one choice of the decoder's thresholds
     choices: int  # that are scored at the end
-    judges: bool  # whether anything is held out
+    images: float  # held out, in units of what `predict` predicts; 0: none
 
 
 def plan_steps(
@@ -152,29 +152,30 @@ def plan_steps(
     """
     begin = clock()
     step_seconds, finish_seconds = None, 0.0
-    validations = VALIDATIONS if probe.judges else 0
+    validations = VALIDATIONS if probe.images else 0
     if steps is None:
         assert budget is not None
         left = budget - spent
         step_seconds = _measure(probe.step, min(PROBE_SECONDS, 0.05 * left), 0.15 * left, clock)
         validation_seconds = 0.0
-        if probe.judges:
+        if probe.images:
             start = clock()
             predicted = probe.predict()
-            predict_seconds = clock() - start
-            score_seconds = _measure(lambda _: probe.score(predicted), 0.0, 0.1 * left, clock)
+            predict_seconds = probe.images * (clock() - start)
+            score_seconds = probe.images * _measure(lambda _: probe.score(predicted), 0.0, 0.1 * left, clock)
             validation_seconds = predict_seconds + score_seconds
-            finish_seconds = predict_seconds + probe.choices * score_seconds
+            choice_seconds = predict_seconds + probe.choices * score_seconds if probe.choices else 0.0
+            finish_seconds = validation_seconds + choice_seconds
         spent += clock() - begin
         left = budget - spent - finish_seconds
-        if probe.judges:
+        if probe.images:
             validations = max(1, min(VALIDATIONS, int(0.1 * left / max(validation_seconds, 1e-3))))
-        steps = int((left - validations * validation_seconds) / step_seconds * SHARE_FOR_STEPS)
+        steps = int((left - max(0, validations - 1) * validation_seconds) / step_seconds * SHARE_FOR_STEPS)
         if steps < FEWEST_STEPS:
-            needed = spent + finish_seconds + validation_seconds + FEWEST_STEPS * step_seconds / SHARE_FOR_STEPS
+            needed = spent + finish_seconds + FEWEST_STEPS * step_seconds / SHARE_FOR_STEPS
             raise ConfigError(
                 f"a budget of {budget:.3g} s is too short: getting ready has taken {spent:.2g} s, a step takes "
-                f"{step_seconds:.2g} s and the validation at the end {finish_seconds + validation_seconds:.2g} s; "
+                f"{step_seconds:.2g} s and the validation at the end {finish_seconds:.2g} s; "
                 f"give at least {math.ceil(1.1 * needed)} s, or --steps"
             )
     every_seconds = max(1, round(CHECKPOINT_SECONDS / step_seconds)) if step_seconds else max(1, steps // 20)

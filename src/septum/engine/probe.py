@@ -11,14 +11,14 @@ import torch
 
 from septum.config import DataSource, TrainConfig
 from septum.data.dataset import Dataset
-from septum.engine.holdout import HoldOut, largest
+from septum.engine.holdout import HoldOut, largest, pixels_of
 from septum.engine.memory import limit_memory, smaller, tile_memory
 from septum.engine.model import Model
 from septum.engine.patches import TrainingImage
 from septum.engine.plan import Probe, plan_steps
 from septum.engine.processes import Processes
 from septum.engine.run import RunConfig
-from septum.engine.step import State, new_state, train_step
+from septum.engine.step import State, new_state, price_of_determinism, train_step
 from septum.engine.validate import THRESHOLDS, Part, judged, predictions
 from septum.engine.versions import versions
 from septum.errors import ConfigError
@@ -41,6 +41,7 @@ def begin_run(
     if config.steps is None and budget is None:
         raise ConfigError("how long to train is not said; give --budget such as 20min, or --steps")
     wanted, tiles = config, tile_memory(max_memory)
+    one = largest(held_out, dataset)  # stands for all that is held out
     if max_memory is not None:
         if processes.count > 1:
             raise ConfigError("--max-memory is for one process; with several give smaller patches by --set patch=N")
@@ -50,7 +51,7 @@ def begin_run(
             state = new_state(tried, device, start)
             for number in range(2):
                 _step(state, images, tried, processes, number)
-            list(predictions(state.average, tried, dataset, largest(held_out, dataset), tiles))
+            list(predictions(state.average, tried, dataset, one, tiles))
             _step(state, images, tried, processes, 2)
             safetensors.torch.save(state.tensors())
 
@@ -59,10 +60,10 @@ def begin_run(
         state = new_state(config, device, start)
         probe = Probe(
             step=partial(_step, state, images, config, processes),
-            predict=partial(_predict, state.average, config, dataset, held_out, tiles),
+            predict=partial(_predict, state.average, config, dataset, one, tiles),
             score=partial(judged, decoding=config.decoding, config=config, dataset=dataset),
             choices=len(THRESHOLDS) ** 2 if config.kind == "instances" else 0,
-            judges=bool(held_out.blocks),
+            images=pixels_of(held_out, dataset) / max(1, pixels_of(one, dataset)),
         )
         try:
             spent = processes.clock() - begin
@@ -73,11 +74,15 @@ def begin_run(
                 raise
         else:
             break
+    price = None
+    if torch.are_deterministic_algorithms_enabled():
+        price = price_of_determinism(probe.step) if device.type == "cuda" else 1.0
     plan = asdict(schedule)
     settings = RunConfig(
         train=wanted.with_changes({"steps": plan.pop("steps")}),
         budget=budget,
         max_memory=max_memory,
+        deterministic=price,
         source=source,
         held_out=held_out.description,
         data=dataset.hashes,

@@ -29,6 +29,7 @@ class RunConfig(Settings):
     step_seconds: float | None  # as probed
     finish_seconds: float = 0.0  # as probed: from the last step to the chosen model
     max_memory: int | None = None  # bytes
+    deterministic: float | None = None  # with deterministic algorithms, and how many times as long a step takes
     asked: dict[str, float] = Field(default_factory=dict)  # settings that had to be lowered -> what was asked for
     changes: tuple[str, ...] = ()  # why and when
     validate_every: int  # steps

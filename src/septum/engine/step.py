@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import os
+import statistics
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +139,33 @@ def tells_apart(logits: torch.Tensor, batch: Batch, processes: Processes = ALONE
     different = (spread > ALIKE * (1 + logits.abs().amax())).any()
     any_several, any_different = processes.sum(torch.stack([several, different]).float()).tolist()
     return bool(any_different) if any_several else None
+
+
+def be_deterministic() -> None:
+    """Let this process use only algorithms that give the same bits on the same device every time."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by CUDA's matrix products
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def price_of_determinism(step: Callable[[int], object]) -> float:
+    """Return how many times as long a step takes with deterministic algorithms, by the median of a few.
+
+    On a CPU a training is deterministic as it is.
+    """
+    medians = []
+    try:
+        for deterministic in (False, True):
+            torch.use_deterministic_algorithms(deterministic)
+            times = []
+            for number in range(6):
+                begin = time.perf_counter()
+                step(number)
+                times.append(time.perf_counter() - begin)
+            medians.append(statistics.median(times[1:]))  # the first one pays for allocations
+    finally:
+        torch.use_deterministic_algorithms(True)
+    return medians[1] / medians[0]
 
 
 def memory_format(config: TrainConfig) -> torch.memory_format:

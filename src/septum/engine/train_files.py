@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from septum.engine.model import Model, load
 from septum.engine.plan import recipe
 from septum.engine.processes import ALONE, Processes
 from septum.engine.run import RunFolder
+from septum.engine.step import be_deterministic
 from septum.engine.train import Record, fit
 from septum.errors import ConfigError
 
@@ -40,6 +41,7 @@ class Request:
     budget: float | None = None  # seconds
     steps: int | None = None
     max_memory: int | None = None  # bytes
+    deterministic: bool = False
     begin: float | None = None  # of the budget, by time.perf_counter
     seed: int | None = None
     changes: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +63,10 @@ def train_files(
         given.append(request.max_memory)
         if any(value is not None for value in given):
             raise ConfigError("--resume goes on with the settings in config.json; leave the other settings out")
-        run.config()  # says at once if there is nothing to go on with
+        settings = run.config()  # says at once if there is nothing to go on with
+        request = replace(request, deterministic=settings.deterministic is not None)
+    if request.deterministic:
+        be_deterministic()
     dataset = load_dataset(
         request.data, labels=request.labels, kind=request.kind, channel=request.channel, unlabeled=request.unlabeled
     )

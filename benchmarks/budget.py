@@ -1,0 +1,69 @@
+"""Does a training take the time that it was given? From the start of the command to its end, over ten settings.
+
+SEPTUM_DATA=... python benchmarks/budget.py   (five minutes, with nothing else running)
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import record
+
+from septum.data.catalog import find
+from septum.engine.run import RunFolder
+
+RUNS: list[tuple[str, str, int, list[str]]] = [  # data, folder in it, budget in seconds, options
+    ("isbi2012", "", 40, []),
+    ("isbi2012", "", 40, ["batch=2", "patch=132"]),
+    ("isbi2012", "", 40, ["recipe=paper", "unet.base_channels=8"]),
+    ("dic-hela", "01", 25, []),
+    ("dic-hela", "02", 40, []),
+    ("dic-hela", "01", 40, ["unet.base_channels=32"]),
+    ("dsb2018", "", 20, []),
+    ("dsb2018", "", 30, ["batch=2"]),
+    ("dsb2018", "", 20, ["unet.depth=2", "unet.base_channels=8", "patch=100"]),
+    ("dsb2018", "", 30, ["precision=float32"]),
+]
+
+
+def measure(data: str, part: str, budget: int, settings: list[str]) -> dict[str, Any]:
+    """One training as a process of its own."""
+    options = [f"--recipe={s.removeprefix('recipe=')}" if s.startswith("recipe=") else f"--set={s}" for s in settings]
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [sys.executable, "-m", "septum", "train", str(find(data) / part), "--output", f"{temporary}/run"]
+        begin = time.perf_counter()
+        done = subprocess.run([*command, f"--budget={budget}s", "--quiet", *options], capture_output=True, text=True)
+        seconds = time.perf_counter() - begin
+        if done.returncode:
+            print(done.stderr.splitlines()[-1], flush=True)
+            return {"data": data, "settings": settings, "budget_s": budget, "refused": done.stderr.splitlines()[-1]}
+        run = RunFolder(Path(temporary) / "run")
+        plan, early = run.config(), any("ended_early" in line for line in run.records())
+    result = {
+        "data": f"{data}/{part}".rstrip("/"),
+        "settings": settings,
+        "budget_s": budget,
+        "seconds": round(seconds, 2),
+        "seconds_over_budget": round(seconds / budget, 4),
+        "steps": plan.train.steps,
+        "step_seconds_probed": plan.step_seconds,
+        "finish_seconds_probed": plan.finish_seconds,
+        "ended_early": early,
+    }
+    print(result, flush=True)
+    return result
+
+
+def main() -> None:
+    results = [measure(*run) for run in RUNS]
+    off = max(abs(result["seconds_over_budget"] - 1) for result in results if "refused" not in result)
+    record.save("budget", settings={"recipe": "fast"}, results={"runs": results, "largest_deviation": round(off, 4)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Which share of a training step goes into its input (drawing, warping, grey values, weights), and where goes the rest?
+
+python benchmarks/input.py [--threads 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import record
+import torch
+
+from septum.data.dataset import from_arrays
+from septum.data.simulate import membranes
+from septum.engine.holdout import nothing_held_out
+from septum.engine.patches import draw_batch, prepare
+from septum.engine.plan import recipe
+from septum.engine.step import new_state, train_step
+
+WIDTHS = {
+    "base 16, recipe fast": ("fast", {"unet.base_channels": 16}, 15),
+    "paper width, recipe paper": ("paper", {}, 4),
+}
+
+
+def measure(name: str, changes: dict[str, Any], steps: int, device: torch.device) -> dict[str, Any]:
+    """Seconds of whole steps and of their input alone, in turn, and the operators of one step."""
+    image, labels = membranes((512, 512), 200, seed=0)
+    dataset = from_arrays([image], [labels])
+    config = recipe(name, dataset, device, changes)
+    images = prepare(dataset, config, nothing_held_out(), device)
+    state = new_state(config, device)
+
+    def wait() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    whole, draws = [], []
+    for number in range(steps + 1):
+        begin = wait()
+        train_step(state, images, config, 1000)
+        middle = wait()
+        draw_batch(images, config, number, range(config.batch))
+        end = wait()
+        if number:  # the first one pays for allocations
+            whole.append(middle - begin)
+            draws.append(end - middle)
+    with torch.profiler.profile() as profile:
+        train_step(state, images, config, 1000)
+    on_cpu = device.type == "cpu"
+    events = {e.key: e.self_cpu_time_total if on_cpu else e.self_device_time_total for e in profile.key_averages()}
+    total = sum(events.values())
+    shares = sorted(((name, time_ / total) for name, time_ in events.items()), key=lambda pair: -pair[1])
+    return {
+        "precision": config.precision,
+        "step": {"median_s": statistics.median(whole), "repeats_s": whole},
+        "input": {"median_s": statistics.median(draws), "repeats_s": draws},
+        "share_of_input": round(statistics.median(draws) / statistics.median(whole), 4),
+        "operators_of_a_step": {name: round(share, 4) for name, share in shares[:12]},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    threads = parser.parse_args().threads
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    results = {title: measure(*setting, device) for title, setting in WIDTHS.items()}
+    gpu = record.gpu_name() if device.type == "cuda" else ""
+    record.save("input", settings={"image": [512, 512], "threads": threads}, results=results, device=gpu)
+
+
+if __name__ == "__main__":
+    main()
