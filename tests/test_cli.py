@@ -263,20 +263,6 @@ def test_one_small_image_is_trained_on(tmp_path):
     assert "one image only: its block" in outcome.err
 
 
-def test_a_class_that_is_only_in_what_is_held_out_is_never_learned_and_does_no_harm(tmp_path):
-    for name in range(3):
-        image, labels = picture(name)
-        classes = np.where(labels > 0, 1 + (name == 2), 0)  # class 2 only in the last image, which is held out
-        (tmp_path / "images").mkdir(exist_ok=True)
-        tifffile.imwrite(tmp_path / "images" / f"{name}.tif", image)
-        write_labels(tmp_path / "labels" / f"{name}.tif", classes)
-    outcome = run("train", tmp_path, "--output", tmp_path / "run", "--kind", "classes", *TINY, "--set", "dice=1")
-    assert outcome.code == 0, outcome.err
-    assert "held out for validation: 2" in outcome.err
-    losses = [json.loads(line).get("loss", 0) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert np.isfinite(losses).all()
-
-
 def test_a_budget_shorter_than_the_probe_is_refused_with_one_that_is_not(data, tmp_path):
     settings = TINY[2:]
     outcome = run("train", data, "--output", tmp_path / "run", "--budget", "0.01s", *settings)

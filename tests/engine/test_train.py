@@ -15,7 +15,7 @@ from septum.config import TrainConfig
 from septum.data.dataset import from_arrays
 from septum.data.images import write_labels, write_png
 from septum.data.simulate import cells
-from septum.engine.holdout import hold_out, nothing_held_out
+from septum.engine.holdout import HoldOut, hold_out, nothing_held_out
 from septum.engine.model import load
 from septum.engine.patches import Batch
 from septum.engine.plan import recipe
@@ -396,6 +396,19 @@ def test_an_error_that_is_not_about_memory_is_not_taken_for_one(tmp_path, monkey
     dataset = small_dataset()
     with pytest.raises(RuntimeError, match="shapes differ"):
         run_to_the_end(fit(dataset, small_config(dataset), tmp_path / "run", held_out=hold_out(dataset)))
+
+
+@pytest.mark.parametrize("dice", [0.0, 1.0])
+def test_a_class_that_is_only_in_what_is_held_out_is_not_learned_and_does_no_harm(tmp_path, dice):
+    pairs = [cells((40, 40), 6, seed, diameter=12) for seed in range(2)]
+    classes = [np.where(labels > 0, 1 + index, 0) for index, (_, labels) in enumerate(pairs)]
+    dataset = from_arrays([image for image, _ in pairs], classes, kind="classes")
+    held_out = HoldOut({1: (slice(None), slice(None))}, {}, "the image with the other class")
+    config = small_config(dataset, steps=40, dice=dice, **{"weight_map.balance": "frequency"})
+    records, model = run_to_the_end(fit(dataset, config, tmp_path / "run", held_out=held_out))
+    assert model.card.class_names == dataset.class_names == ("background", "class 1", "class 2")
+    assert np.isfinite([record.loss for record in records if isinstance(record, StepDone)]).all()
+    assert not (model.predict(dataset.samples[0].image).labels == 2).any()
 
 
 def test_without_steps_and_budget_nothing_begins(tmp_path):
