@@ -594,7 +594,7 @@ def test_info_shows_the_card(trained, data):
     said = run("info", trained).out
     assert "U-Net, depth 1, 2 base channels, 469 weights" in said
     assert "1 channel, pixel size unknown" in said
-    assert "border: background, foreground" in said
+    assert "rim: background, foreground" in said
     assert card.held_out in said
     assert ", ".join(f"{name} {value:.4f}" for name, value in card.scores.items()) in said
     assert json.loads(run("info", trained, "--json").out) == json.loads(card.model_dump_json())
