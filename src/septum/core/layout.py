@@ -20,6 +20,17 @@ SCRATCH = 1.8  # growth of the process over the values counted, measured 1.5 to 
 OVERHEAD = 80 * 10**6  # bytes that it grows by beyond that
 
 
+class TooLittleMemory(ConfigError):
+    """Not even the smallest tile fits; `missing` bytes more would do."""
+
+    def __init__(self, max_memory: int, smallest: int) -> None:
+        self.missing = smallest - max_memory
+        super().__init__(
+            f"a memory budget of {max_memory / 1e6:.0f} MB for a tile is too small for this network, whose smallest "
+            f"takes {math.ceil(smallest / 1e6)} MB; give at least {math.ceil(self.missing / 1e6)} MB more"
+        )
+
+
 @dataclass(frozen=True)
 class Layout:
     """Tiles and bands of one image."""
@@ -59,7 +70,7 @@ def plan_layout(
 
     Raises
     ------
-    ConfigError
+    TooLittleMemory
         If not even the smallest tile fits; the sentence says how much it takes.
 
     Examples
@@ -83,10 +94,7 @@ def plan_layout(
             if work * slower < best_cost:
                 best, best_cost = (stride, rows, memory, work), work * slower
     if best is None:
-        raise ConfigError(
-            f"a memory budget of {max_memory / 1e6:.0f} MB for a tile is too small for this network, whose smallest "
-            f"takes {math.ceil(smallest / 1e6)} MB; give at least {math.ceil((smallest - max_memory) / 1e6)} MB more"
-        )
+        raise TooLittleMemory(max_memory, int(smallest))
     stride, rows, memory, work = best
     return Layout((stride[0], stride[1]), rows, memory, work, work / _work(shape, shape, config, tta))
 

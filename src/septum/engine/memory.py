@@ -36,6 +36,24 @@ def measured_peak(action: Callable[[], object]) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: in bytes
 
 
+def available() -> int | None:
+    """Return the bytes of memory that are free, where that can be known."""
+    table = Path("/proc/meminfo")
+    if not table.exists():
+        return None
+    line = next(line for line in table.read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) * 1024
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process holds now, 0 where that cannot be known."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
 def tile_memory(limit: int | None) -> int:
     """Bytes that the activations of a tile may take when what is held out is predicted."""
     return DEFAULT_MEMORY if limit is None else min(DEFAULT_MEMORY, limit // 4)

@@ -34,7 +34,8 @@ from septum.data.labels import read_labels
 from septum.data.omezarr import is_zarr
 from septum.engine.model import Model, fingerprint
 from septum.engine.predict import DEFAULT_MEMORY, PixelsDone, Prediction, segment
-from septum.errors import ImageError
+from septum.engine.stream_files import StreamOptions, StreamRecord, make_plan, needs_streaming, stream_file
+from septum.errors import ConfigError, ImageError
 
 PIXEL_SIZE_TOLERANCE = 1.2  # ratio beyond which the image's scale is said to differ from the model's
 JOURNAL = "predictions.json"  # of every image: with what it was segmented, and into which files
@@ -119,15 +120,32 @@ def predict_files(
     rescale: bool = False,
     channel: int | None = None,
     max_memory: int = DEFAULT_MEMORY,
-) -> Generator[FileRecord, None, None]:
-    """Segment image files one by one into a folder; skips what is done with the same model and settings."""
+    stream: StreamOptions | None = None,
+    model_path: Path | None = None,
+) -> Generator[FileRecord | StreamRecord, None, None]:
+    """Segment image files one by one into a folder; skips what is done with the same model and settings.
+
+    Images that would take more than half of the memory, and all if `stream` says how, are streamed (`stream_file`):
+    `max_memory` then bounds all processes.
+    """
+    options = stream or StreamOptions(tta=tta, channel=channel)
+    streamed = set()
     for path in paths:  # what cannot be done is said before the first hour, not after it
-        for frame in open_image(path, channel=channel).frames[:1]:
-            plan_layout(frame.shape[1:], model.net.config, max_memory, tta=tta)
+        image = open_image(path, channel=channel, level=options.level)
+        if model_path is not None and (stream or needs_streaming(image, model.net.config.n_classes, max_memory)):
+            if rescale:
+                raise ConfigError(f"--rescale is for images in memory, {path} is streamed; choose another --level")
+            make_plan(model, model_path, model_hash, path, options, max_memory)
+            streamed.add(path)
+        else:
+            plan_layout(image.frames[0].shape[1:], model.net.config, max_memory, tta=tta)
     settings = {"tta": tta.model_dump() if tta else None, "rescale": rescale, "channel": channel}
     journal = _read_journal(output / JOURNAL)
     rows = _rows_of_others(output / TABLE, journal.keys() - {path.stem for path in paths})
     for path in paths:
+        if path in streamed and model_path is not None:
+            yield from stream_file(model, model_path, model_hash, path, output, options, max_memory)
+            continue
         image = open_image(path, channel=channel)
         key = {"model": model_hash, "settings": settings, "input": fingerprint(path)}
         entry = journal.get(path.stem)

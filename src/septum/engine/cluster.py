@@ -1,0 +1,82 @@
+"""The pieces of a planned prediction on many processes or machines, by dask.distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from septum.engine.stream import Job, Step
+from septum.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONNECT_SECONDS = 10
+
+
+def run_on(client: Any, job: Job) -> Generator[tuple[Step, int, int], None, int]:
+    """Do all that is missing on the workers of a client; yields (step, pieces done, all of them).
+
+    A piece whose worker dies goes to another one. What a worker wrote is whole or not there, and the same whoever
+    writes it. Returns the number of objects.
+    """
+    from distributed import as_completed
+
+    objects = 0
+    for step in job.steps():
+        missing = job.missing(step)
+        futures = [client.submit(run_piece, str(job.folder), step, piece, pure=False) for piece in missing]
+        done = step.count - len(missing)
+        for future in as_completed(futures):
+            future.result()
+            done += 1
+            yield step, done, step.count
+        objects += job.finish(step)
+    return objects
+
+
+def run_piece(folder: str, step: Step, piece: int) -> None:
+    """Do one piece of a step: what a worker is asked for."""
+    _job(folder).run(step, piece)
+
+
+@lru_cache(maxsize=1)
+def _job(folder: str) -> Job:
+    return Job(Path(folder))
+
+
+@contextmanager
+def connect(address: str | None, workers: int) -> Iterator[Any]:
+    """Give a client of the scheduler at an address, or of so many worker processes on this machine.
+
+    Raises
+    ------
+    ConfigError
+        If dask.distributed is not installed, or no scheduler answers.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise ConfigError(
+            'several workers need dask.distributed; install it with: pip install "septum[cluster]"'
+        ) from None
+    if address is not None:
+        try:
+            client = distributed.Client(address, timeout=CONNECT_SECONDS)
+        except (OSError, ValueError):
+            raise ConfigError(
+                f"no dask scheduler answers at {address}; start one with: dask scheduler, and workers with: dask worker"
+            ) from None
+        with client:
+            yield client
+        return
+    with (
+        distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client

@@ -1,0 +1,166 @@
+"""The written plan of a streamed prediction: what was asked for, and all that decides the bytes of the result."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from septum.config import Settings, TtaConfig, UNetConfig
+from septum.core.layout import plan_layout
+from septum.data.files import write_text
+from septum.errors import ConfigError, OutputError
+
+Box = tuple[int, int, int, int]  # y0, y1, x0, x1
+CHUNKS = (512, 256, 128)  # pixels per side of a chunk of the result; smaller ones where memory is short
+BLOCK = 1024  # pixels per side of a block of the decoding
+WHOLE_HASH = 2**30  # bytes up to which all of a file is hashed
+SAMPLES, SAMPLE = 256, 2**16  # else so many pieces of so many bytes
+
+
+class Request(Settings):
+    """What was asked for. A run that was begun with another one is not gone on with."""
+
+    model: str  # sha256 of the model file
+    image: str  # `identity` of the image
+    mask: str | None = None  # that of the mask
+    channel: int | None = None
+    level: int = 0
+    region: Box | None = None
+    tta: TtaConfig | None = None
+    probabilities: Literal["uint8", "float16"] = "uint8"
+    device: str = "cpu"
+
+
+class StreamPlan(Settings):
+    """Everything that decides the bytes of the result, written before the first tile."""
+
+    format: int = 1
+    request: Request
+    model_path: str
+    image_path: str
+    mask_path: str | None = None
+    shape: tuple[int, int]  # (Y, X) of the result
+    origin: tuple[int, int] = (0, 0)  # of the result in the image
+    frames: int
+    stride: tuple[int, int]  # output pixels of a tile
+    rows: int  # of the image that pass through the network together
+    chunk: int  # pixels per side of a chunk of the result
+    block: int = BLOCK  # pixels per side of a block of the decoding
+    threads: int  # of the network's convolutions, per process
+    memory: int  # bytes that a process grows by
+    multiply_adds: int  # per frame
+    redundancy: float  # these, over those of one pass over the whole
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles per frame."""
+        return math.prod(math.ceil(size / step) for size, step in zip(self.shape, self.stride, strict=True))
+
+    def describe(self, multiply_adds_per_second: float, processes: int = 1) -> str:
+        """Say in one sentence what will happen, and how long it will take."""
+        seconds = self.frames * self.multiply_adds / multiply_adds_per_second / processes
+        frames = f"{self.frames} frames of " if self.frames > 1 else ""
+        return (
+            f"{frames}{self.shape[0]} x {self.shape[1]} pixels in {self.tiles} tiles of {self.stride[0]} x "
+            f"{self.stride[1]}, {100 * (self.redundancy - 1):.1f} % more multiply-adds than in one pass, "
+            f"{self.memory / 1e6:.0f} MB beside the program{' per worker' if processes > 1 else ''}, "
+            f"about {duration(seconds)} for the network"
+        )
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes.
+
+    Examples
+    --------
+    >>> duration(8.2), duration(700), duration(9000)
+    ('9 s', '12 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{math.ceil(seconds)} s"
+    return f"{math.ceil(seconds / 60)} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def choose_tiles(shape: Sequence[int], config: UNetConfig, max_memory: int, tta: TtaConfig | None) -> dict[str, object]:
+    """Return the part of a plan that follows from a memory budget: the largest chunks that leave good tiles."""
+    for chunk in CHUNKS:
+        try:
+            layout = plan_layout(shape, config, max_memory, step=chunk, tta=tta)
+        except ConfigError:
+            if chunk == CHUNKS[-1]:
+                raise
+            continue
+        break
+    return {
+        "stride": layout.stride,
+        "rows": layout.rows,
+        "chunk": chunk,
+        "memory": layout.memory,
+        "multiply_adds": layout.multiply_adds,
+        "redundancy": layout.redundancy,
+    }
+
+
+def write_or_resume(path: Path, plan: StreamPlan) -> StreamPlan:
+    """Write a plan, or return the one that is there if it is for the same request.
+
+    Raises
+    ------
+    OutputError
+        If a run was begun with another request; the sentence says what differs.
+    """
+    if not path.exists():
+        write_text(path, plan.model_dump_json(indent=1) + "\n")
+        return plan
+    begun = read_plan(path)
+    check_same(path, begun.request, plan.request)
+    return begun
+
+
+def check_same(path: Path, old: Request, new: Request) -> None:
+    """Raise OutputError if two requests differ."""
+    differing = [name for name in Request.model_fields if getattr(old, name) != getattr(new, name)]
+    if differing:
+        raise OutputError(
+            f"{path.parent} holds a result with another {', '.join(differing)}; choose another --output, or remove it"
+        )
+
+
+def read_plan(path: Path) -> StreamPlan:
+    """Read a written plan; OutputError if it is damaged."""
+    try:
+        return StreamPlan.model_validate_json(path.read_text())
+    except ValueError:
+        raise OutputError(f"{path} is no plan of Septum; remove {path.parent} and begin again") from None
+
+
+def identity(path: Path) -> str:
+    """Return what tells one version of an image from another, fast enough for terabytes.
+
+    Up to 1 GiB the sha256 of a file. Of a larger one that of its size, time of change, and 256 pieces of 64 KiB spread
+    evenly. Of a folder (OME-Zarr) that of its metadata, and of name, size and time of change of every file in it.
+    """
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for folder, folders, files in os.walk(path):
+            folders.sort()
+            for name in sorted(files):
+                file = Path(folder, name)
+                entry = file.stat()
+                digest.update(f"{file.relative_to(path).as_posix()} {entry.st_size} {entry.st_mtime_ns}\n".encode())
+                if name in ("zarr.json", ".zattrs", ".zarray", ".zgroup"):
+                    digest.update(file.read_bytes())
+        return digest.hexdigest()
+    entry = path.stat()
+    with path.open("rb") as stream:
+        if entry.st_size <= WHOLE_HASH:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{entry.st_size} {entry.st_mtime_ns}\n".encode())
+        for number in range(SAMPLES):
+            stream.seek(number * (entry.st_size - SAMPLE) // (SAMPLES - 1))
+            digest.update(stream.read(SAMPLE))
+    return digest.hexdigest()
