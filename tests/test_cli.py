@@ -341,7 +341,7 @@ BAD_PREDICTION = {
     "--tta 5": ["--tta takes 7 (rotations, as in the paper) or 8 (flips and quarter-turns), got 5"],
     "--channel 4": ["cells.tif has 1 channel, channel 4 is not there; choose one of 0..0"],
     "--max-memory 5": ["an amount of memory is a number with a unit, such as 2GB or 500MB, got '5'"],
-    "--max-memory 1kB": ["a memory budget of 0 MB for a tile is too small", "smallest takes", "give at least"],
+    "--max-memory 1kB": ["0 MB of memory are too little for a single tile", "the smallest that works is --max-memory "],
     "--rescale": ["--rescale needs pixel sizes, but the model has none; leave --rescale out"],
 }
 

@@ -49,6 +49,16 @@ class Kind(StrEnum):
     classes = "classes"
 
 
+class Format(StrEnum):
+    zarr = "zarr"
+    tiff = "tiff"
+
+
+class Stored(StrEnum):
+    uint8 = "uint8"
+    float16 = "float16"
+
+
 class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
@@ -191,20 +201,66 @@ def predict(
         bool, typer.Option("--rescale", help="Resample images whose pixel size differs from the model's.")
     ] = False,
     channel: ChannelOption = None,
-    max_memory: Annotated[str, typer.Option(help="For the activations of one tile.")] = "2GB",
+    max_memory: Annotated[
+        str | None, typer.Option(help="Of all processes together, such as 2GB; by default what is free.")
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="Stream, into OME-Zarr or tiled TIFF; by default large images only."),
+    ] = None,
+    probabilities: Annotated[Stored, typer.Option(help="How streamed probabilities are stored.")] = Stored.uint8,
+    level: Annotated[int, typer.Option(min=0, help="Resolution level of a pyramid; 0 is the finest.")] = 0,
+    region: Annotated[
+        str | None, typer.Option(metavar="Y0:Y1,X0:X1", help="Stream this part of the image only.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Stream, and look only where this image is not zero; also for the statistics.")
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Only a quick look: an overlay at low resolution.")
+    ] = False,
+    verify: Annotated[
+        int, typer.Option(min=0, help="Stream, then compute so many random regions again by a whole-image pass.")
+    ] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Stream by so many processes.")] = 1,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="TCP://HOST:PORT", help="Stream by the workers of this dask scheduler.")
+    ] = None,
     device: DeviceOption = Device.auto,
     quiet: Quiet = False,
 ) -> None:
-    """Segment images with a trained network."""
+    """Segment images with a trained network. Large ones are streamed, and gone on with where a run was stopped."""
+    from septum.engine.memory import free
     from septum.engine.model import find_model, fingerprint, load
     from septum.engine.predict_files import list_inputs, predict_files
+    from septum.engine.preview import preview_files
+    from septum.engine.stream_files import StreamOptions, parse_region
 
     averaging = parse_tta(tta)
-    memory = parse_bytes(max_memory)
+    memory = parse_bytes(max_memory) if max_memory is not None else free()
+    options = StreamOptions(
+        format=form.value if form else "zarr",
+        probabilities=probabilities.value,
+        tta=averaging,
+        channel=channel,
+        level=level,
+        region=parse_region(region) if region else None,
+        mask=mask,
+        workers=workers,
+        cluster=cluster,
+        verify=verify,
+    )
+    streamed = form is not None or options != StreamOptions(tta=averaging, channel=channel)
     loaded = load(model, pick_device(device))
     if loaded.card.terms:
         print(f"{model}: {loaded.card.terms}", file=sys.stderr)
     paths = list_inputs(inputs)
+    if preview:
+        with PredictionDisplay(quiet, len(paths)) as display:
+            for picture in preview_files(loaded, paths, output, channel=channel):
+                display.show(picture)
+        print(f"{len(paths)} previews -> {output}")
+        return
     records = predict_files(
         loaded,
         fingerprint(find_model(model)),
@@ -214,6 +270,8 @@ def predict(
         rescale=rescale,
         channel=channel,
         max_memory=memory,
+        stream=options if streamed else None,
+        model_path=find_model(model),
     )
     with PredictionDisplay(quiet, len(paths)) as display:
         for record in records:
@@ -636,6 +694,22 @@ class PredictionDisplay(Display):
         elif name == "FrameProgress":
             part = (record.frame + record.done / record.total) / self.frames
             self.advance(self.name, self.file + part, self.files)
+        elif name == "StreamStarted":
+            self.name = record.path.name
+            for note in record.notes:
+                self.say(note)
+        elif name == "StreamProgress":
+            self.advance(f"{self.name}: {record.step}", record.done, record.total)
+        elif name == "StreamDone":
+            self.file += 1
+            self.say(f"{record.path.name}: {'done before, skipped' if record.skipped else f'{record.objects} objects'}")
+            if record.certificates:
+                worst = max(record.certificates, key=lambda one: one.difference)
+                differing = sum(one.labels for one in record.certificates)
+                print(
+                    f"{record.path.name}: {len(record.certificates)} regions verified, largest difference "
+                    f"{worst.difference:.6f} (stored to +-{worst.step:.6f}), {differing} differing labels"
+                )
         elif name == "FileDone":
             self.file += 1
             self.say(f"{record.path.name}: {'done before, skipped' if record.skipped else f'{record.objects} objects'}")

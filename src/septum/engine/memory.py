@@ -54,6 +54,12 @@ def resident() -> int:
     return int(line.split()[1]) * 1024
 
 
+def free() -> int:
+    """Return the bytes that this process may hold if it takes nine tenths of what is free."""
+    left = available()
+    return resident() + (DEFAULT_MEMORY if left is None else int(RESERVE * left))
+
+
 def tile_memory(limit: int | None) -> int:
     """Bytes that the activations of a tile may take when what is held out is predicted."""
     return DEFAULT_MEMORY if limit is None else min(DEFAULT_MEMORY, limit // 4)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from septum.config import Kind, TtaConfig
-from septum.core.layout import plan_layout
+from septum.core.layout import TooLittleMemory, plan_layout
 from septum.core.objects import Row, measure_objects
 from septum.core.overlay import overlay
 from septum.core.tiling import ArraySource
@@ -32,9 +32,10 @@ from septum.data.images import (
 )
 from septum.data.labels import read_labels
 from septum.data.omezarr import is_zarr
+from septum.engine.memory import resident
 from septum.engine.model import Model, fingerprint
 from septum.engine.predict import DEFAULT_MEMORY, PixelsDone, Prediction, segment
-from septum.engine.stream_files import StreamOptions, StreamRecord, make_plan, needs_streaming, stream_file
+from septum.engine.stream_files import StreamOptions, StreamRecord, make_plan, needs_streaming, stream_file, too_little
 from septum.errors import ConfigError, ImageError
 
 PIXEL_SIZE_TOLERANCE = 1.2  # ratio beyond which the image's scale is said to differ from the model's
@@ -138,7 +139,10 @@ def predict_files(
             make_plan(model, model_path, model_hash, path, options, max_memory)
             streamed.add(path)
         else:
-            plan_layout(image.frames[0].shape[1:], model.net.config, max_memory, tta=tta)
+            try:
+                plan_layout(image.frames[0].shape[1:], model.net.config, max_memory - resident(), tta=tta)
+            except TooLittleMemory as error:
+                raise too_little(max_memory, error.missing) from None
     settings = {"tta": tta.model_dump() if tta else None, "rescale": rescale, "channel": channel}
     journal = _read_journal(output / JOURNAL)
     rows = _rows_of_others(output / TABLE, journal.keys() - {path.stem for path in paths})
@@ -160,7 +164,12 @@ def predict_files(
         predictions: list[Prediction] = []
         for number, pixels in enumerate(frames):
             steps = segment(
-                model.net, model.card.config, ArraySource(pixels), tta=tta, max_memory=max_memory, zoom=zoom
+                model.net,
+                model.card.config,
+                ArraySource(pixels),
+                tta=tta,
+                max_memory=max(max_memory - resident(), DEFAULT_MEMORY // 4),
+                zoom=zoom,
             )
             predictions.append((yield from _numbered(steps, number)))
         outputs = _write(output, path, frames, predictions, image.pixel_size, model.card.kind)

@@ -167,11 +167,7 @@ def make_plan(
     try:
         layout = choose_tiles((y1 - y0, x1 - x0), model.net.config, (max_memory - others) // processes, options.tta)
     except TooLittleMemory as error:
-        smallest = max_memory + processes * error.missing
-        raise ConfigError(
-            f"{max_memory / 1e6:.0f} MB of memory are too little for a single tile of this network; the smallest that "
-            f"works is --max-memory {10 * math.ceil(smallest / 1e7) + 10}MB"
-        ) from None
+        raise too_little(max_memory, processes * error.missing) from None
     return StreamPlan(
         request=Request(
             model=model_hash,
@@ -192,6 +188,14 @@ def make_plan(
         frames=len(image.frames),
         threads=max(1, torch.get_num_threads() // processes),
         **layout,  # type: ignore[arg-type]
+    )
+
+
+def too_little(max_memory: int, missing: int) -> ConfigError:
+    """Return the error that says how much memory works."""
+    return ConfigError(
+        f"{max_memory / 1e6:.0f} MB of memory are too little for a single tile of this network; the smallest that "
+        f"works is --max-memory {10 * math.ceil((max_memory + missing) / 1e7) + 10}MB"
     )
 
 
