@@ -452,7 +452,7 @@ def test_a_broken_file_is_said_before_anything_is_computed(image, tmp_path):
 
 
 def test_too_little_memory_is_said_before_anything_is_written(image, tmp_path):
-    with pytest.raises(ConfigError, match=r"too small for this network, whose smallest takes \d+ MB; give"):
+    with pytest.raises(ConfigError, match=r"too little for a single tile .* works is --max-memory \d+MB"):
         predict(image, tmp_path / "out", max_memory=1000)
     assert not (tmp_path / "out").exists()
 
