@@ -140,3 +140,13 @@ def test_mirrored_probabilities_move_no_more_than_ties_of_the_rim(seed):
     np.testing.assert_array_equal(result > 0, expected > 0)
     assert result.max() == expected.max()
     assert (result != expected).mean() < 0.02
+
+
+def test_a_hole_that_a_block_cuts_is_filled_as_in_the_whole():
+    components = np.ones((12, 40), np.int32)
+    components[5, 4:10] = 0  # six pixels, of which the block of columns 0 to 4 has one
+    chances, decoding = np.stack([components == 0, components == 1]).astype(np.float32), Decoding(largest_hole=6)
+    whole, far = finish("border", components, chances, decoding), reach("border", decoding)
+    assert whole.all()
+    part = finish("border", components[:, : 5 + far].copy(), chances[:, :, : 5 + far], decoding)
+    np.testing.assert_array_equal(part[:, :5], whole[:, :5])

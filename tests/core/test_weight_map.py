@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from septum.config import WeightMapConfig, falk_2019
-from septum.core.targets import border
+from septum.core.targets import border, rim
 from septum.core.weight_map import class_weights, separation_weight, weight_map
 from septum.errors import ConfigError, DatasetError, ImageError
 
@@ -164,3 +164,12 @@ def test_where_of_another_shape_is_refused():
 def test_mask_instead_of_labels_is_refused():
     with pytest.raises(ImageError, match="integers, got bool"):
         separation_weight(np.ones((3, 3), bool))
+
+
+def test_rims_between_touching_cells_are_weighted_and_cores_are_not():
+    labels = np.repeat([[1] * 12 + [2] * 12], 12, axis=0)
+    classes = rim.encode(labels)
+    weights = weight_map(labels, classes, WeightMapConfig(balance="none"), np.ones(3))
+    beside = 10 * np.exp(-(1**2) / (2 * 5**2))  # d1 = 0 inside a cell, d2 = 1 to the other
+    assert weights[6, 11] == pytest.approx(1 + beside, abs=1e-5)
+    np.testing.assert_array_equal(weights[classes == 2], 1)

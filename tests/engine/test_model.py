@@ -245,3 +245,12 @@ def test_a_card_of_format_1_is_read(tmp_path):
         "border",
         7,
     )
+
+
+def test_weights_in_half_precision_are_rounded_once(tmp_path):
+    model, file = small_model(), tmp_path / "half.safetensors"
+    model.save(file, torch.float16)
+    stored, _ = read_tensors(file)
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    for name, tensor in load(file).net.state_dict().items():
+        assert torch.equal(tensor, model.net.state_dict()[name].half().float())

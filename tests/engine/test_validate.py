@@ -31,8 +31,10 @@ def test_thresholds_leave_one_half_only_for_a_gain(monkeypatch):
     held_out = hold_out(dataset)
     truth = dataset.samples[next(iter(held_out.blocks))].labels
 
-    def chosen(certainty):
+    def chosen(certainty, doubted=0):
         encoded = np.moveaxis(np.eye(3)[TARGETS["rim"].encode(truth)], -1, 0)
+        certainty = np.full(truth.shape, certainty)
+        certainty.flat[np.flatnonzero(encoded[1])[:doubted]] = 0.45  # pixels that one half leaves out
         chances = certainty * encoded + (1 - certainty) * np.array([1.0, 0.0, 0.0])[:, None, None]
 
         def segment(net, config, source, max_memory):
@@ -43,8 +45,11 @@ def test_thresholds_leave_one_half_only_for_a_gain(monkeypatch):
         changed, scores = with_chosen_decoding(model, dataset, held_out, 10**9)
         return changed.card.config.decoding, scores
 
-    decoding, scores = chosen(0.9)
+    decoding, sure = chosen(0.9)
     assert (decoding.seed, decoding.foreground) == (0.5, 0.5)
+    decoding, scores = chosen(0.9, doubted=2)  # 0.4 would have them, and no more than that
+    assert (decoding.seed, decoding.foreground) == (0.5, 0.5)
+    assert sure["score"] - 0.01 < scores["score"] < sure["score"]
     decoding, scores = chosen(0.45)
     assert (decoding.seed, decoding.foreground) == (0.4, 0.4)
     assert scores["f1"] == 1
