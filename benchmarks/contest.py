@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,6 @@ def split(name: str, kind: Any = None) -> tuple[Dataset, Dataset]:
 
 def subset(dataset: Dataset, indices: range) -> Dataset:
     """Some samples of a data set."""
-    from dataclasses import replace
-
     samples = tuple(dataset.samples[index] for index in indices)
     return replace(dataset, samples=samples, hashes={sample.name: dataset.hashes[sample.name] for sample in samples})
 
@@ -100,15 +99,8 @@ def main() -> None:
     budget = parse_duration(arguments.budget) if arguments.budget else None
     begin, begin_cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as temporary:
-        steps = fit(
-            training, config, arguments.keep or Path(temporary) / "run", held_out=hold_out(training), budget=budget
-        )
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                model = end.value
-                break
+        folder = arguments.keep or Path(temporary) / "run"
+        model = drain(fit(training, config, folder, held_out=hold_out(training), budget=budget))
     entry = {
         "data": arguments.data,
         "settings": arguments.settings + ([f"kind={arguments.kind}"] if arguments.kind else []),
@@ -117,6 +109,10 @@ def main() -> None:
         "seconds": round(time.perf_counter() - begin, 1),
         "cpu_seconds": round(time.process_time() - begin_cpu, 1),
         "hardware": record.hardware(),
+        "threads": torch.get_num_threads(),
+        "commit": record.commit(),
+        "versions": model.card.versions,
+        "config": model.card.config.model_dump(mode="json"),
         "scores": scores(model, choosing, arguments.data == "em"),
         "scores_averaged_over_8": scores(
             model, choosing, arguments.data == "em", TtaConfig(kind="dihedral", versions=8)

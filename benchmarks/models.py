@@ -9,13 +9,14 @@ Writes the run to scratch/, the model in half precision to src/septum/models/, a
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import record
 import torch
+from contest import subset
 
 from septum.cli import parse_duration, parse_settings
 from septum.config import TtaConfig
@@ -69,12 +70,6 @@ RECIPES = {
         "et al. 2010, PLoS Biology 8(10) e1000502; see em-membrane.LICENSE.txt beside the model",
     ),
 }
-
-
-def subset(dataset: Dataset, indices: range) -> Dataset:
-    """Some samples of a data set."""
-    samples = tuple(dataset.samples[index] for index in indices)
-    return replace(dataset, samples=samples, hashes={sample.name: dataset.hashes[sample.name] for sample in samples})
 
 
 def score(model: Model, test: Dataset) -> dict[str, float]:

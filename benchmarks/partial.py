@@ -65,13 +65,7 @@ def train(dataset: Dataset, held_out: HoldOut, steps: int, seed: int, changes: d
     """Train with the recipe fast, as septum train does."""
     config = recipe("fast", dataset, torch.device("cpu"), {**changes, "steps": steps, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
-        run = fit(dataset, config, Path(folder) / "run", held_out=held_out)
-        while True:
-            try:
-                next(run)
-            except StopIteration as end:
-                model: Model = end.value
-                return model
+        return drain(fit(dataset, config, Path(folder) / "run", held_out=held_out))
 
 
 def test_scores(model: Model, test: Dataset) -> dict[str, Any]:

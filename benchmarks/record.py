@@ -47,6 +47,12 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
+def commit() -> str:
+    """Return the commit of the checkout that is measured."""
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
 def seconds(function: Callable[[], Any], repeats: int = 7, warmups: int = 1) -> dict[str, Any]:
     """Time a call: the median in seconds and every repeat, after the warm-ups."""
     for _ in range(warmups):
@@ -63,14 +69,13 @@ def save(
     question: str, *, settings: dict[str, Any], results: Any, packages: tuple[str, ...] = (), device: str = ""
 ) -> Path:
     """Write ``results/<question>_<hardware>_<date>.json`` and return its path."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     today = datetime.date.today().isoformat()
     name = device or hardware()
     record = {
         "question": question,
         "date": today,
         "hardware": name,
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "versions": versions("torch", "numpy", *packages),
         "settings": settings,
         "results": results,

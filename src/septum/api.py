@@ -16,6 +16,7 @@ from septum.engine.evaluate import evaluate_arrays as evaluate
 from septum.engine.holdout import hold_out
 from septum.engine.model import Model
 from septum.engine.plan import recipe as make_recipe
+from septum.engine.predict import drain
 from septum.engine.train import fit
 
 __all__ = ["evaluate", "train"]
@@ -72,12 +73,6 @@ def train(
     dataset = from_arrays(images, labels, ignore=ignore, pixel_size=pixel_size, kind=kind)
     config = make_recipe(recipe, dataset, torch.device(device), {**(settings or {}), "steps": steps})
     with tempfile.TemporaryDirectory() as temporary:
-        run = fit(
-            dataset, config, output or temporary + "/run", held_out=hold_out(dataset), budget=budget, device=device
+        return drain(
+            fit(dataset, config, output or temporary + "/run", held_out=hold_out(dataset), budget=budget, device=device)
         )
-        while True:
-            try:
-                next(run)
-            except StopIteration as end:
-                model: Model = end.value
-                return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from septum.core.normalize import NormalizedSource, measure
 from septum.core.tiling import ArraySink, ArraySource, Region, Source, Tile, measured_tiles, read_mirrored, tiles
 from septum.core.tta import versions
 from septum.core.unet import UNet, freeze
+
+Result = TypeVar("Result")
 
 DEFAULT_MEMORY = 2 * 10**9  # bytes that a prediction in memory may take beside image and result
 
@@ -193,11 +195,11 @@ def whole(source: Source) -> tuple[slice, ...]:
     return tuple(slice(0, size) for size in source.shape[1:])
 
 
-def drain(steps: Generator[object, None, Prediction]) -> Prediction:
+def drain(steps: Generator[object, None, Result]) -> Result:
     """Run a generator to its end and return its result."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            result: Prediction = end.value
+            result: Result = end.value
             return result
