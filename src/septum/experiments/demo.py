@@ -27,8 +27,10 @@ from septum.errors import ConfigError, DatasetError
 from septum.report.page import Picture, Pictures, Section, Text, training_sections, write_page
 from septum.report.run import LEGEND, score_headline
 
-STEPS = 1000  # fixed, so that the same kind of machine gives the same scores
-PATCH = 164  # smaller than the recipe's: half of the image is 256 pixels wide
+STEPS = 1300  # fixed, so that the same kind of machine gives the same scores; one to four minutes on two cores
+# The paper's border, no normalisation: with 60 nuclei to learn from it scatters less than the recipe's cores and rims.
+# The rate was found on this image.
+CHANGES = {"instances": "border", "unet.normalization": "none", "learning_rate": 3e-3, "patch": 164}
 LIMIT = 220.0  # seconds; a slow machine ends the training early, at a quarter more than this
 
 
@@ -72,7 +74,7 @@ def run_demo(output: Path) -> Generator[Record | Said, None, DemoResult]:
                 f"{run.path} holds another run, which is not the demo's to replace; choose another --output"
             )
         shutil.rmtree(run.path)
-    config = recipe("fast", dataset, torch.device("cpu")).with_changes({"steps": STEPS, "patch": PATCH})
+    config = recipe("fast", dataset, torch.device("cpu"), {**CHANGES, "steps": STEPS})
     model = yield from fit(dataset, config, run.path, held_out=nothing_held_out(), budget=LIMIT)
     unseen, truth = image[:, :, half:], labels[:, half:]
     prediction = drain(segment(model.net, config, ArraySource(unseen)))
