@@ -8,7 +8,7 @@ from septum.core.targets import TARGETS
 from septum.core.tiling import ArraySink
 from septum.data.simulate import cells
 from septum.data.sinks import quantize
-from septum.engine.decode_blocks import BlockDecoding, as_probabilities, decode_in_blocks
+from septum.engine.decode_blocks import BlockDecoding, as_probabilities, finish_step
 
 
 class Memory(ArraySink):
@@ -30,7 +30,13 @@ def in_blocks(target, decoding, stored, size, folder):
     shape = (1, *stored.shape[1:])
     empty = [Memory(shape, np.uint32) for _ in range(3)]
     blocks = BlockDecoding(target, decoding, size, filled(stored), *empty, folder)
-    return decode_in_blocks(blocks), empty[0].array[0]
+    objects = 0
+    for step, action in blocks.steps:
+        for block in range(blocks.count):
+            if not blocks.is_done(step, block):
+                action(block)
+        objects = finish_step(blocks, step) or objects
+    return objects, empty[0].array[0]
 
 
 def unsure(target, labels, seed):

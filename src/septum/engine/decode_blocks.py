@@ -14,21 +14,17 @@ from septum.config import Decoding
 from septum.core.decode import connected, decode, finish, reach
 from septum.core.stitch import Edges, edges, first_numbers, join, number_objects
 from septum.core.targets import TARGETS
-from septum.core.tiling import Region
+from septum.core.tiling import Region, Sink
 from septum.data.files import atomic_path
 
 
-class Store(Protocol):
+class Store(Sink, Protocol):
     """A Sink that can be read."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
     def read(self, region: Region) -> np.ndarray: ...
-
-    def write(self, region: Region, array: np.ndarray) -> None: ...
-
-    def is_done(self, region: Region) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -192,17 +188,6 @@ class BlockDecoding:
     def _save(self, name: str, values: np.ndarray) -> None:
         with atomic_path(self.folder / f"{name}.npy") as beside:
             np.save(beside, values)
-
-
-def decode_in_blocks(blocks: BlockDecoding) -> int:
-    """Run all steps in this process; returns the number of objects (0 for classes)."""
-    objects = 0
-    for step, action in blocks.steps:
-        for block in range(blocks.count):
-            if not blocks.is_done(step, block):
-                action(block)
-        objects = finish_step(blocks, step) or objects
-    return objects
 
 
 def finish_step(blocks: BlockDecoding, step: str) -> int:

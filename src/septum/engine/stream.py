@@ -135,7 +135,7 @@ class Job:
         return list(tiles(self.plan.shape, self.plan.stride, depth, self.plan.origin))
 
     def predict(self, frame: int, pieces: Sequence[int]) -> Iterator[int]:
-        """Predict tiles; the next rows are read and the last ones written meanwhile. Yields pixels as they are done."""
+        """Predict tiles; the last rows are written meanwhile. Yields pixels as they are done."""
         net, source, sink = self.network(frame), self.source(frame), self.probabilities.frames[frame]
         planned = self.tiles()
         writer = Behind(_InChunks(sink).write)
