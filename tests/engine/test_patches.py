@@ -4,6 +4,7 @@ import torch
 
 from septum.config import TrainConfig, UNetConfig, WeightMapConfig
 from septum.core.normalize import measure
+from septum.core.targets import rim
 from septum.core.unet import input_size, margin
 from septum.data.dataset import from_arrays
 from septum.data.simulate import cells
@@ -74,6 +75,19 @@ def test_class_balance_is_counted_over_the_training_set_without_what_is_held_out
     for image in images:
         expected = np.where(image.classes == 1, rarer / foreground, rarer / background)
         np.testing.assert_allclose(image.weights, expected, rtol=1e-6)
+
+
+def test_pixels_whose_class_hangs_on_what_is_not_annotated_carry_no_weight():
+    """Of the cores: a cell cut by the guard of what is held out, or by the edge of the annotated part."""
+    image, labels = cells((60, 60), 12, 0, diameter=16)
+    data = from_arrays([image], [labels], kind="instances")
+    config, held_out = still(instances="rim", **{"unet.n_classes": 3}), hold_out(data)
+    (prepared,) = prepare(data, config, held_out, CPU)
+    ignore = np.zeros(labels.shape, bool)
+    ignore[held_out.guards[0]] = True
+    unsure = rim.unsure(np.where(ignore, 0, labels), ignore)
+    assert unsure.any()
+    np.testing.assert_array_equal(prepared.weights == 0, ignore | unsure)
 
 
 def test_patches_are_centred_on_annotated_pixels_only():

@@ -436,3 +436,14 @@ def test_a_training_from_a_model_that_stops_before_its_first_step_goes_on_from_t
     next(fit(dataset, config, tmp_path / "stopped", held_out=held_out, start=model))  # planned, then gone
     run_to_the_end(fit(dataset, config, tmp_path / "stopped", held_out=held_out, resume=True))
     assert same_weights(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_objects_cut_by_the_edge_of_what_is_annotated_say_nothing_about_the_size_of_debris():
+    labels = np.zeros((60, 60), int)
+    labels[5:15, 5:15], labels[30:50, 30:50] = 1, 2
+    ignore = np.zeros(labels.shape, bool)
+    whole = from_arrays([labels * 1.0], [labels], kind="instances")
+    ignore[:, :13] = True  # leaves 20 pixels of the smaller one
+    cut = from_arrays([labels * 1.0], [labels], [ignore], kind="instances")
+    sizes = [recipe("fast", data, torch.device("cpu")).decoding.smallest_object for data in (whole, cut)]
+    assert sizes == [100 // 4, 400 // 4]

@@ -49,9 +49,12 @@ def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: to
         ignore = np.zeros(sample.labels.shape, bool) if sample.ignore is None else sample.ignore.copy()
         if index in held_out.guards:
             ignore[held_out.guards[index]] = True
-        unknown.append(ignore)
         # Labels that are held out shall not even bend the weights beside them.
-        used.append((sample, np.where(ignore, 0, sample.labels)))
+        labels = np.where(ignore, 0, sample.labels)
+        if ignore.any():
+            ignore |= target.unsure(labels, ignore)
+        unknown.append(ignore)
+        used.append((sample, labels))
     classes = [target.encode(labels) for _, labels in used]
     counts = sum(
         np.bincount(encoded[~ignore].ravel(), minlength=config.unet.n_classes)

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from septum.config import AugmentConfig, Decoding, TrainConfig, UNetConfig, WeightMapConfig
 from septum.core.objects import smallest_hole, smallest_inner_object
 from septum.core.targets import TARGETS
-from septum.data.dataset import Dataset
+from septum.data.dataset import Dataset, Sample
 from septum.errors import ConfigError
 
 VALIDATIONS = 20  # per run, fewer if they took more than a tenth of the budget
@@ -71,9 +72,7 @@ def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[s
                 **network, base_channels=16 if device.type == "cpu" else 64, dropout=0.0, normalization="image"
             ),
             weight_map=WeightMapConfig(balance="frequency"),
-            decoding=_sizes([sample.labels for sample in dataset.samples], target)
-            if kind == "instances"
-            else Decoding(),
+            decoding=_sizes(dataset.samples, target) if kind == "instances" else Decoding(),
             optimizer="adam",
             precision=fastest_precision(device),
             learning_rate=2e-3,
@@ -106,13 +105,15 @@ def fastest_precision(device: torch.device) -> Literal["float32", "bfloat16"]:
     return "bfloat16" if faster > 1.5 else "float32"
 
 
-def _sizes(labels: Sequence[np.ndarray], target: Any) -> Decoding:
+def _sizes(samples: Sequence[Sample], target: Any) -> Decoding:
     """What the training labels say about sizes.
 
-    Debris: smaller than a quarter of the smallest object that the edge of its image does not cut. Holes: as small, and
+    Debris: smaller than a quarter of the smallest object that neither the edge of its image nor that of what is
+    annotated cuts. Holes: as small, and
     smaller than any hole in the labels. Reach: what the representation needs to give every object all of its pixels.
     """
-    objects = [size for size in map(smallest_inner_object, labels) if size]
+    labels = [sample.labels for sample in samples]
+    objects = [size for size in map(smallest_inner_object, map(_uncut, samples)) if size]
     debris = min(objects, default=0) // 4
     holes = [size for size in map(smallest_hole, labels) if size]
     return Decoding(
@@ -120,6 +121,15 @@ def _sizes(labels: Sequence[np.ndarray], target: Any) -> Decoding:
         largest_hole=min([debris, *(size - 1 for size in holes)]),
         reach=max((target.needed_reach(image) for image in labels), default=0),
     )
+
+
+def _uncut(sample: Sample) -> np.ndarray:
+    """The labels without objects beside pixels that are not annotated."""
+    if sample.ignore is None:
+        return sample.labels
+    beside = ndimage.binary_dilation(sample.ignore, np.ones((3, 3)))
+    uncut: np.ndarray = np.where(np.isin(sample.labels, sample.labels[beside]), 0, sample.labels)
+    return uncut
 
 
 @dataclass(frozen=True)

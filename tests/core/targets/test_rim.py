@@ -61,6 +61,41 @@ def test_alone_an_instance_comes_back_whole():
     np.testing.assert_array_equal(decoded, labels > 0)
 
 
+def test_a_cut_is_no_outline_where_nothing_tells_that_it_is_one():
+    """A cell of 20 columns, cut after 10: there it has no rim, or one that is not to be learned."""
+    labels = np.zeros((30, 30), int)
+    labels[5:25, 5:25] = 1
+    unknown = np.zeros(labels.shape, bool)
+    unknown[:, 15:] = True
+    cut = np.where(unknown, 0, labels)
+    unsure = rim.unsure(cut, unknown)
+    assert (rim.encode(cut)[9:21, 14] == 1).all()  # taken as an outline
+    assert unsure[9:21, 14].all()
+    assert not unsure[5:25, 5].any()  # the outline that is known
+    assert not unsure[cut == 0].any()
+
+
+def test_few_pixels_that_are_sure_would_have_another_class_if_all_were_known():
+    wrong = left = given_up = 0
+    for seed in range(10):
+        labels = cells(seed, (128, 128))
+        unknown = np.kron(np.random.default_rng(seed).random((4, 4)) < 0.7, np.ones((32, 32), bool))
+        cut = np.where(unknown, 0, labels)
+        differs = (rim.encode(cut) != rim.encode(labels)) & ~unknown
+        unsure = rim.unsure(cut, unknown)
+        wrong, left, given_up = wrong + differs.sum(), left + (differs & ~unsure).sum(), given_up + unsure.sum()
+    assert left < 0.25 * wrong
+    assert given_up < 1.5 * wrong  # and not much else
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_not_annotated_far_from_all_cells_makes_nothing_unsure(seed):
+    labels = cells(seed)
+    unknown = ndimage.distance_transform_edt(labels == 0) > 2
+    assert not rim.unsure(labels, unknown).any()
+    assert not rim.unsure(labels, np.zeros(labels.shape, bool)).any()
+
+
 def test_an_instance_that_fills_the_image_has_no_rim():
     assert (rim.encode(np.full((5, 9), 3)) == 2).all()
 

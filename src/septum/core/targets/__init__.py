@@ -10,6 +10,7 @@ classes  the class of every pixel                                               
 
 - ``n_classes(largest_label)``: how many outputs K the network needs
 - ``encode(labels)``: (Y, X) labels -> (Y, X) uint8 classes 0..K-1
+- ``unsure(labels, unknown)``: (Y, X) bool, pixels whose class depends on what is not annotated
 - ``loss(logits, classes, weights, normalization, total)``: tensors -> scalar
 
 and for instances, used by `septum.core.decode`:

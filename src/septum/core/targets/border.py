@@ -53,6 +53,11 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     return classes
 
 
+def unsure(labels: npt.ArrayLike, unknown: Mask) -> Mask:
+    """Return no pixel: only the outermost of an instance beside what is not annotated might be border."""
+    return np.zeros(unknown.shape, bool)
+
+
 def seeds(probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Mask:
     """Return the foreground, each 8-connected component of which is one object.
 

@@ -54,3 +54,8 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
             "if touching objects have numbers of their own, these are instances: leave out kind='classes'"
         )
     return labels.astype(np.uint8)
+
+
+def unsure(labels: npt.ArrayLike, unknown: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return no pixel: what a pixel is does not depend on others."""
+    return np.zeros(unknown.shape, bool)

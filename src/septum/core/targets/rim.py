@@ -54,17 +54,40 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     array([2, 2, 2, 2, 1, 0], dtype=uint8)
     """
     labels = as_labels(labels)
+    return _encode(labels, np.zeros(labels.shape, bool))
+
+
+def unsure(labels: npt.ArrayLike, unknown: Mask) -> Mask:
+    """Return the pixels of instances that would change class if the instance went on into what is not annotated.
+
+    There an instance may end or be cut, as by the edge of an annotated square, which is no outline of its own.
+
+    Examples
+    --------
+    >>> labels, unknown = np.repeat([[0, 1, 1, 1, 1, 1, 1, 1, 0]], 9, axis=0), np.zeros((9, 9), bool)
+    >>> unknown[:, 8] = True  # if the instance goes on there, column 7 is core, and column 2 no longer deep enough
+    >>> unsure(labels, unknown)[4].astype(int)
+    array([0, 0, 1, 0, 0, 0, 0, 1, 0])
+    """
+    labels = np.where(unknown, 0, as_labels(labels)).astype(np.int32)
+    differs: Mask = _encode(labels, np.zeros(labels.shape, bool)) != _encode(labels, unknown)
+    return differs
+
+
+def _encode(labels: Labels, unknown: Mask) -> npt.NDArray[np.uint8]:
+    """Rims and cores, if pixels that are not annotated are no outline of anything, just as the image's edge."""
     classes: npt.NDArray[np.uint8] = (labels > 0).astype(np.uint8)
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
         wider = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
         inside = labels[wider] == label
-        if inside.all():  # of the whole image: it has no outline
-            classes[:] = 2
+        without_outline = inside | unknown[wider]
+        if without_outline.all():
+            classes[wider][inside] = 2
             continue
-        depth = ndimage.distance_transform_edt(np.pad(inside, 1, mode="edge"))[1:-1, 1:-1]  # no rim at the image's edge
-        deepest = depth.max()
+        depth = ndimage.distance_transform_edt(np.pad(without_outline, 1, mode="edge"))[1:-1, 1:-1]
+        deepest = depth[inside].max()
         classes[wider][inside & (depth >= max(CORE * deepest, min(2.0, deepest)))] = 2
     return classes
 
