@@ -9,11 +9,11 @@ from septum.errors import ConfigError
 
 
 class Machine:
-    """Takes so many seconds for a step, for predicting what is held out, and for one round of scores."""
+    """Takes so many seconds for a step, for predicting what is held out, and for choosing thresholds by its scores."""
 
-    def __init__(self, step, predict=0.0, score=0.0, choices=0, first=1.0, hiccup=1.0, images=4):
+    def __init__(self, step, predict=0.0, score=0.0, first=1.0, hiccup=1.0, images=4):
         self.now, self.times = 0.0, (step, predict, score)
-        self.first, self.hiccup, self.choices = first, hiccup, choices
+        self.first, self.hiccup = first, hiccup
         self.images = images if predict else 0  # the times are those of all of them, one is probed
         self.steps_probed = 0
 
@@ -30,17 +30,14 @@ class Machine:
 
     def plan(self, budget, spent=0.0):
         _, predict, score = (seconds / max(1, self.images) for seconds in self.times)
-        probe = Probe(
-            self.step, lambda: self.take(predict), lambda _: self.take(score), self.choices, images=self.images
-        )
+        probe = Probe(self.step, lambda: self.take(predict), lambda _: self.take(score), images=self.images)
         return plan_steps(None, budget, spent, probe, self.clock)
 
     def whole_run(self, schedule, spent):
         """Seconds of a training that goes by this plan."""
         step, predict, score = self.times
         validations = math.ceil(schedule.steps / schedule.validate_every) if predict else 0
-        finish = predict + self.choices * score if self.choices else 0.0
-        return spent + self.now + schedule.steps * step + validations * (predict + score) + finish
+        return spent + self.now + schedule.steps * step + validations * (predict + score)
 
 
 @pytest.mark.parametrize("budget", [20.0, 40.0, 1200.0])
@@ -49,9 +46,9 @@ class Machine:
     [
         {"step": 0.004},
         {"step": 0.004, "first": 500.0},  # whatever is compiled or allocated at first
-        {"step": 0.05, "predict": 0.3, "score": 0.02, "choices": 35},
-        {"step": 0.05, "predict": 0.3, "score": 0.02, "choices": 35, "first": 20.0, "hiccup": 10.0},
-        {"step": 0.3, "predict": 2.0, "score": 0.1, "choices": 35, "hiccup": 5.0},
+        {"step": 0.05, "predict": 0.3, "score": 0.7},
+        {"step": 0.05, "predict": 0.3, "score": 0.7, "first": 20.0, "hiccup": 10.0},
+        {"step": 0.3, "predict": 2.0, "score": 0.9, "hiccup": 5.0},
         {"step": 0.8, "predict": 1.0, "score": 0.001},
     ],
 )
@@ -81,16 +78,16 @@ def test_a_probe_of_slow_steps_is_short_beside_the_budget():
 
 
 def test_a_budget_that_is_too_short_is_refused_with_one_that_is_not():
-    machine = Machine(1.0, predict=2.0, score=0.1, choices=35)
+    machine = Machine(1.0, predict=2.0, score=0.9)
     message = r"a budget of 10 s is too short: .* give at least \d+ s, or --steps"
     with pytest.raises(ConfigError, match=message) as error:
         machine.plan(10.0, spent=1.0)
     enough = float(str(error.value).split("at least ")[1].split(" s")[0])
-    assert Machine(1.0, predict=2.0, score=0.1, choices=35).plan(enough, spent=1.0).steps >= FEWEST_STEPS
+    assert Machine(1.0, predict=2.0, score=0.9).plan(enough, spent=1.0).steps >= FEWEST_STEPS
 
 
 def test_steps_that_are_given_need_no_probe():
     machine = Machine(1.0, predict=1.0)
-    probe = Probe(machine.step, lambda: machine.take(1.0), lambda _: None, 0, images=1)
+    probe = Probe(machine.step, lambda: machine.take(1.0), lambda _: None, images=1)
     assert plan_steps(1000, None, 0.0, probe, machine.clock).steps == 1000
     assert machine.now == 0.0

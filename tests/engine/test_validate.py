@@ -2,59 +2,57 @@ import numpy as np
 import torch
 
 from septum.core.targets import TARGETS
-from septum.core.unet import UNet
 from septum.data.dataset import from_arrays
 from septum.data.simulate import cells
-from septum.engine.holdout import hold_out, nothing_held_out
-from septum.engine.model import Model, ModelCard
 from septum.engine.plan import recipe
-from septum.engine.predict import Prediction
-from septum.engine.validate import with_chosen_decoding
+from septum.engine.validate import choose_decoding
 
 SMALL = {"unet.base_channels": 2, "unet.depth": 1, "steps": 1}
 
 
-def dataset_and_model():
-    pairs = [cells((40, 40), 6, seed, diameter=12) for seed in range(2)]
-    dataset = from_arrays([image for image, _ in pairs], [labels for _, labels in pairs], kind="instances")
+def held_out(probabilities_of):
+    """An image, its data set and settings, with probabilities made from the true classes."""
+    image, labels = cells((40, 40), 6, 0, diameter=12)
+    dataset = from_arrays([image], [labels], kind="instances")
     config = recipe("fast", dataset, torch.device("cpu"), SMALL)
-    card = ModelCard(
-        config=config, class_names=("a", "b"), channels=1, pixel_size=None, data={}, held_out="", scores={}, step=1,
-        versions={},
-    )  # fmt: skip
-    return dataset, Model(UNet(config.unet), card)
+    encoded = np.moveaxis(np.eye(3)[TARGETS["rim"].encode(labels)], -1, 0)
+    block = (slice(0, 40), slice(0, 40))
+    return [(probabilities_of(encoded), dataset.samples[0], block)], config, dataset
 
 
-def test_thresholds_leave_one_half_only_for_a_gain(monkeypatch):
-    """A network that says too little finds nothing at one half: the decoder learns where its cells begin."""
-    dataset, model = dataset_and_model()
-    held_out = hold_out(dataset)
-    truth = dataset.samples[next(iter(held_out.blocks))].labels
+def sure(certainty):
+    """The right class has this probability, background has the rest."""
+    return lambda encoded: certainty * encoded + (1 - certainty) * np.array([1.0, 0.0, 0.0])[:, None, None]
 
-    def chosen(certainty, doubted=0):
-        encoded = np.moveaxis(np.eye(3)[TARGETS["rim"].encode(truth)], -1, 0)
-        certainty = np.full(truth.shape, certainty)
-        certainty.flat[np.flatnonzero(encoded[1])[:doubted]] = 0.45  # pixels that one half leaves out
-        chances = certainty * encoded + (1 - certainty) * np.array([1.0, 0.0, 0.0])[:, None, None]
 
-        def segment(net, config, source, max_memory):
-            yield from ()
-            return Prediction(truth, chances)
+def doubting(encoded):
+    """Two pixels of the rims are below one half."""
+    certainty = np.full(encoded.shape[1:], 0.9)
+    certainty.flat[np.flatnonzero(encoded[1])[:2]] = 0.45
+    return sure(certainty)(encoded)
 
-        monkeypatch.setattr("septum.engine.validate.segment", segment)
-        changed, scores = with_chosen_decoding(model, dataset, held_out, 10**9)
-        return changed.card.config.decoding, scores
 
-    decoding, sure = chosen(0.9)
+def test_a_network_that_is_sure_is_read_at_one_half():
+    decoding, scores = choose_decoding(*held_out(sure(0.9)))
     assert (decoding.seed, decoding.foreground) == (0.5, 0.5)
-    decoding, scores = chosen(0.9, doubted=2)  # 0.4 would have them, and no more than that
+    assert scores["f1"] == 1
+
+
+def test_thresholds_leave_one_half_only_for_a_gain():
+    _, best = choose_decoding(*held_out(sure(0.9)))
+    decoding, scores = choose_decoding(*held_out(doubting))  # 0.4 would have two pixels more, and no more than that
     assert (decoding.seed, decoding.foreground) == (0.5, 0.5)
-    assert sure["score"] - 0.01 < scores["score"] < sure["score"]
-    decoding, scores = chosen(0.45)
+    assert best["score"] - 0.01 < scores["score"] < best["score"]
+
+
+def test_a_network_that_says_too_little_is_read_lower():
+    """It finds nothing at one half: the decoder learns where its cells begin."""
+    decoding, scores = choose_decoding(*held_out(sure(0.45)))
     assert (decoding.seed, decoding.foreground) == (0.4, 0.4)
     assert scores["f1"] == 1
 
 
-def test_without_anything_held_out_the_thresholds_stay():
-    dataset, model = dataset_and_model()
-    assert with_chosen_decoding(model, dataset, nothing_held_out(), 10**9) == (model, None)
+def test_without_anything_held_out_the_settings_stay():
+    _, config, dataset = held_out(sure(0.9))
+    config = config.with_changes({"decoding.seed": 0.7})
+    assert choose_decoding([], config, dataset) == (config.decoding, {})

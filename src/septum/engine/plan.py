@@ -36,7 +36,7 @@ class Schedule:
     checkpoint_every: int
     log_every: int
     step_seconds: float | None
-    finish_seconds: float  # from the last step to the chosen model: a validation, and the choice of thresholds
+    finish_seconds: float  # from the last step to the chosen model: a validation
 
 
 def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[str, Any] | None = None) -> TrainConfig:
@@ -138,8 +138,7 @@ class Probe:
 
     step: Callable[[int], object]
     predict: Callable[[], Any]
-    score: Callable[[Any], object]  # of what `predict` returned, with one choice of the decoder's thresholds
-    choices: int  # that are scored at the end
+    score: Callable[[Any], object]  # of what `predict` returned, and the choice of the decoder's thresholds
     images: float  # held out, in units of what `predict` predicts; 0: none
 
 
@@ -174,8 +173,7 @@ def plan_steps(
             predict_seconds = probe.images * (clock() - start)
             score_seconds = probe.images * _measure(lambda _: probe.score(predicted), 0.0, 0.1 * left, clock)
             validation_seconds = predict_seconds + score_seconds
-            choice_seconds = predict_seconds + probe.choices * score_seconds if probe.choices else 0.0
-            finish_seconds = validation_seconds + choice_seconds
+            finish_seconds = validation_seconds
         spent += clock() - begin
         left = budget - spent - finish_seconds
         if probe.images:

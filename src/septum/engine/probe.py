@@ -19,7 +19,7 @@ from septum.engine.plan import Probe, plan_steps
 from septum.engine.processes import Processes
 from septum.engine.run import RunConfig
 from septum.engine.step import State, new_state, price_of_determinism, train_step
-from septum.engine.validate import THRESHOLDS, Part, judged, predictions
+from septum.engine.validate import Part, choose_decoding, predictions
 from septum.engine.versions import versions
 from septum.errors import ConfigError
 
@@ -61,8 +61,7 @@ def begin_run(
         probe = Probe(
             step=partial(_step, state, images, config, processes),
             predict=partial(_predict, state.average, config, dataset, one, tiles),
-            score=partial(judged, decoding=config.decoding, config=config, dataset=dataset),
-            choices=len(THRESHOLDS) ** 2 if config.kind == "instances" else 0,
+            score=partial(choose_decoding, config=config, dataset=dataset),
             images=pixels_of(held_out, dataset) / max(1, pixels_of(one, dataset)),
         )
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from septum.config import DataSource, TrainConfig
+from septum.config import DataSource, Decoding, TrainConfig
 from septum.data.dataset import Dataset
 from septum.engine.holdout import HoldOut
 from septum.engine.memory import smaller, tile_memory
@@ -20,7 +20,7 @@ from septum.engine.probe import begin_run
 from septum.engine.processes import ALONE, Processes
 from septum.engine.run import RunConfig, RunFolder
 from septum.engine.step import State, new_state, train_step
-from septum.engine.validate import judged, predictions, with_chosen_decoding
+from septum.engine.validate import choose_decoding, predictions
 from septum.errors import ConfigError, DatasetError
 
 OVERTIME = 1.12  # a run that would take more than this share of its budget is ended early
@@ -192,11 +192,11 @@ def fit(
             state.losses = ()
         if last or state.step % settings.validate_every == 0:
             parts = predictions(state.average, config, dataset, held_out, tile_memory(settings.max_memory))
-            scores = judged(parts, config.decoding, config, dataset)
+            decoding, scores = choose_decoding(parts, config, dataset)
             best = not scores or scores["score"] >= state.best  # of equal ones the later, which has learned more
             if best:
                 state.best = scores.get("score", state.best)
-                run.save_model(Model(state.average, _card(settings, dataset, scores, state.step)))
+                run.save_model(Model(state.average, _card(settings, decoding, dataset, scores, state.step)))
             if scores:
                 run.log({"step": state.step, "validation": scores})
                 records.append(Validated(state.step, scores, best))
@@ -208,14 +208,7 @@ def fit(
             run.save_checkpoint(state.tensors(), state.numbers())
             raise
     processes.told(None)  # the model is written
-    model = load(run.model_file, device)
-    if config.kind == "instances" and not any("decoding" in record for record in run.records()):
-        model, chosen = with_chosen_decoding(model, dataset, held_out, tile_memory(settings.max_memory))
-        if chosen is not None:
-            run.save_model(model)
-            run.log({"step": state.step, "decoding": model.card.config.decoding.model_dump(), "validation": chosen})
-            yield Validated(state.step, chosen, best=True)
-    return model
+    return load(run.model_file, device)
 
 
 def trouble_of(state: State, loss: float) -> str | None:
@@ -281,9 +274,9 @@ def budget_is_gone(settings: RunConfig, state: State) -> bool:
     return settings.budget is not None and state.seconds + settings.finish_seconds > OVERTIME * settings.budget
 
 
-def _card(settings: RunConfig, dataset: Dataset, scores: dict[str, float], step: int) -> ModelCard:
+def _card(settings: RunConfig, decoding: Decoding, dataset: Dataset, scores: dict[str, float], step: int) -> ModelCard:
     return ModelCard(
-        config=settings.train,
+        config=settings.train.with_changes({"decoding": decoding.model_dump()}),
         class_names=dataset.class_names,
         channels=dataset.channels,
         pixel_size=dataset.pixel_size,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -13,7 +12,6 @@ from septum.core.tiling import ArraySource
 from septum.core.unet import UNet
 from septum.data.dataset import Dataset, Sample
 from septum.engine.holdout import HoldOut, Region
-from septum.engine.model import Model
 from septum.engine.predict import drain, segment
 from septum.engine.score import ValidationImage, validation_scores
 
@@ -39,29 +37,24 @@ def judged(parts: Iterable[Part], decoding: Decoding, config: TrainConfig, datas
     return validation_scores(images, dataset.kind, dataset.n_classes) if images else {}
 
 
-THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7)  # that are tried
-GAIN = 0.01  # of the score: what others have to be better than the least daring by, since few images are judged
+THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7)  # that are tried, those nearest to 1/2 first
+GAIN = 0.01  # of the score: what another threshold has to be better by, since few images are judged
 
 
-def with_chosen_decoding(
-    model: Model, dataset: Dataset, held_out: HoldOut, max_memory: int
-) -> tuple[Model, dict[str, float] | None]:
-    """Choose the thresholds of the decoder on what is held out; the model with them, and its scores.
+def choose_decoding(parts: Iterable[Part], config: TrainConfig, dataset: Dataset) -> tuple[Decoding, dict[str, float]]:
+    """Choose the thresholds of the decoder on what is held out, both as one and then each; the scores with them.
 
-    Of all that come within `GAIN` of the best score, those nearest to 1/2. The same model and None if nothing is held
-    out, or nothing is there to find.
+    Of all that come within `GAIN` of the best score, the one that was chosen before, or nearest to 1/2. Settings as
+    they were and no scores if nothing is held out, or nothing is there to find. Classes have no thresholds.
     """
-    config = model.card.config
-    parts = list(predictions(model.net, config, dataset, held_out, max_memory))
-    tried: list[tuple[Decoding, dict[str, float]]] = []
-    pairs = itertools.product(THRESHOLDS, THRESHOLDS)
-    for seed, foreground in sorted(pairs, key=lambda pair: abs(pair[0] - 0.5) + abs(pair[1] - 0.5)):
-        decoding = config.decoding.with_changes({"seed": seed, "foreground": foreground})
-        if scores := judged(parts, decoding, config, dataset):
-            tried.append((decoding, scores))
-    if not tried:
-        return model, None
-    best = max(scores["score"] for _, scores in tried)
-    decoding, scores = next(entry for entry in tried if entry[1]["score"] >= best - GAIN)
-    card = model.card.with_changes({"config.decoding": decoding.model_dump(), "scores": scores})
-    return Model(model.net, card), scores
+    parts, decoding = list(parts), config.decoding.with_changes({"seed": THRESHOLDS[0], "foreground": THRESHOLDS[0]})
+    scores = judged(parts, decoding, config, dataset)
+    if not scores or config.kind == "classes":
+        return config.decoding, scores
+    for names in (("seed", "foreground"), ("seed",), ("foreground",)):
+        others = [decoding.with_changes(dict.fromkeys(names, threshold)) for threshold in THRESHOLDS]
+        scored = [(other, judged(parts, other, config, dataset)) for other in others if other != decoding]
+        tried = [(decoding, scores), *scored]
+        best = max(scores["score"] for _, scores in tried)
+        decoding, scores = next(entry for entry in tried if entry[1]["score"] >= best - GAIN)
+    return decoding, scores
