@@ -100,6 +100,13 @@ def test_an_instance_that_fills_the_image_has_no_rim():
     assert (rim.encode(np.full((5, 9), 3)) == 2).all()
 
 
+def test_each_piece_of_a_number_in_two_places_has_a_core():
+    labels = np.zeros((30, 60), int)
+    labels[2:28, 2:28] = labels[10:15, 40:45] = 7
+    apart = np.where(np.arange(60) < 30, labels, 0), np.where(np.arange(60) < 30, 0, labels)
+    np.testing.assert_array_equal(rim.encode(labels), sum(rim.encode(part) for part in apart))
+
+
 def test_one_pixel_has_a_core():
     labels = np.zeros((3, 3), int)
     labels[1, 1] = 1

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from skimage import measure
 
 from septum.config import Decoding
 from septum.core.grow import grow
@@ -31,7 +32,8 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
 
     The depth of a pixel is its Euclidean distance to the nearest pixel of anything else inside the image; the core is
     where it is at least `CORE` of the instance's largest. So every instance has a core, however small, and the cores of
-    touching instances are kept apart by two rims: one wrong pixel merges nothing.
+    touching instances are kept apart by two rims: one wrong pixel merges nothing. Of a number in several places each
+    piece is an instance.
 
     Parameters
     ----------
@@ -77,11 +79,10 @@ def unsure(labels: npt.ArrayLike, unknown: Mask) -> Mask:
 def _encode(labels: Labels, unknown: Mask) -> npt.NDArray[np.uint8]:
     """Rims and cores, if pixels that are not annotated are no outline of anything, just as the image's edge."""
     classes: npt.NDArray[np.uint8] = (labels > 0).astype(np.uint8)
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
+    pieces = measure.label(labels, connectivity=2)
+    for piece, box in enumerate(ndimage.find_objects(pieces), start=1):
         wider = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
-        inside = labels[wider] == label
+        inside = pieces[wider] == piece
         without_outline = inside | unknown[wider]
         if without_outline.all():
             classes[wider][inside] = 2
