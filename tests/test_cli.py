@@ -29,7 +29,7 @@ from septum.engine.tensors import read_tensors
 
 SMALL = {"unet.base_channels": 2, "unet.depth": 1, "patch": 16}
 TINY = ["--steps", "3", *(word for name, value in SMALL.items() for word in ("--set", f"{name}={value}"))]
-ERRORS = ("ConfigError", "ImageError", "DatasetError", "ModelError", "OutputError")
+ERRORS = ("ConfigError", "ImageError", "DatasetError", "ModelError", "OutputError", "DeviceError")
 
 
 class Outcome(NamedTuple):

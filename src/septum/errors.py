@@ -28,6 +28,10 @@ class OutputError(SeptumError):
     """A result cannot be written where it was asked to go."""
 
 
+class DeviceError(SeptumError):
+    """A device fails or disappears in the middle of its work."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"``, or the list of what is known (ten at most) if nothing is near.
 

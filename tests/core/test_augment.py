@@ -16,6 +16,7 @@ from septum.core.augment import (
     warp_image,
     warp_labels,
     warp_weights,
+    window,
 )
 from septum.core.randomness import generator
 
@@ -315,3 +316,21 @@ def test_a_gpu_gives_the_same_patches():
     torch.testing.assert_close(on_gpu, warp_image([image] * 4, grids[0]), atol=1e-3, rtol=0)
     same = warp_labels([labels.cuda()] * 4, grids[0].cuda()).cpu() == warp_labels([labels] * 4, grids[0])
     assert same.float().mean() > 0.9999
+
+
+@pytest.mark.parametrize("shape", [(120, 121), (7, 90), (1, 1), (64, 3)])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_part_that_a_grid_reads_gives_the_same_patch_bit_for_bit(shape, seed):
+    rng = np.random.default_rng(seed)
+    geometry = draw_geometry(AugmentConfig(elastic_sd=3.0), rng)
+    centre = rng.uniform(0, shape)
+    if not seed:  # nothing but halves, from 51.5 and 49.5 on: ties are rounded to the even coordinate of the whole
+        geometry, centre = Geometry(np.eye(2), np.zeros((2, 3, 3))), np.array([61.0, 61.0])
+    (grid,) = sampling_grid([geometry], centre[None], (20, 24))
+    image = torch.from_numpy(rng.normal(size=(2, *shape)).astype(np.float32))
+    labels = torch.from_numpy(rng.integers(0, 9, shape))
+    weights = torch.from_numpy(rng.choice([0, 0.3, 7], shape).astype(np.float32))
+    region, shifted = window(shape, grid)
+    assert torch.equal(warp_image([image[(slice(None), *region)]], shifted[None]), warp_image([image], grid[None]))
+    assert torch.equal(warp_labels([labels[region]], shifted[None]), warp_labels([labels], grid[None]))
+    assert torch.equal(warp_weights([weights[region]], shifted[None]), warp_weights([weights], grid[None]))

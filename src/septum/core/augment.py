@@ -135,6 +135,37 @@ def _mirrored(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
     return (planes / period).round_().mul_(period).sub_(planes).abs_().clamp_(max=last)
 
 
+def window(shape: Sequence[int], grid: Tensor) -> tuple[tuple[slice, slice], Tensor]:
+    """Return which part of an image a grid reads, and the grid in the coordinates of that part.
+
+    So a patch can be cut from an image that is not in memory; it has the same values, bit for bit.
+
+    Parameters
+    ----------
+    shape : (int, int), pixels
+        Size (Y', X') of the image.
+    grid : (Y, X, 2) float32 tensor, pixels
+        Of one patch, from :func:`sampling_grid`.
+
+    Returns
+    -------
+    region : (slice, slice)
+        Inside the image.
+    grid : (Y, X, 2) float32 tensor, pixels
+
+    Examples
+    --------
+    >>> window((100, 100), torch.tensor([[[-3.0, 8.5], [4.25, 9.0]]]))
+    ((slice(2, 6, None), slice(8, 10, None)), tensor([[[1.0000, 0.5000],
+             [2.2500, 1.0000]]]))
+    """
+    folded = _mirrored([grid.new_empty(tuple(shape))], grid[None])[0].movedim(0, -1)
+    # Even numbers, so that halves are rounded as in the whole; taking them off is exact, since they are not negative.
+    start = folded.amin((0, 1)).div_(2).floor_().mul_(2)
+    (top, left), (bottom, right) = start.int().tolist(), folded.amax((0, 1)).ceil().int().tolist()
+    return (slice(top, bottom + 1), slice(left, right + 1)), folded - start
+
+
 def _pick(sources: Sequence[Tensor], y: Tensor, x: Tensor) -> Tensor:
     """(N, C, Y, X) pixels of the sources (C, Y', X') at whole coordinates, int32 (N, Y, X)."""
     picked = torch.empty(len(sources), len(sources[0]), *y.shape[1:], dtype=sources[0].dtype, device=y.device)

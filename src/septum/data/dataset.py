@@ -6,13 +6,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from septum.config import Kind
 from septum.data.findings import Finding, finding
-from septum.data.images import as_channels, is_grey
+from septum.data.images import as_channels, is_grey, open_image
+from septum.data.keep import Keep, in_files, in_memory
 from septum.data.kind import MOST_CLASSES, connected_instances, decide_kind
 from septum.data.labels import as_labels, grey_edges
 from septum.data.layout import Pair, Pairing, find_pairs, is_roi, stem
@@ -35,6 +38,7 @@ class Dataset:
     notes: tuple[str, ...]  # to be said aloud: which files, which axes, which kind, and why
     hashes: dict[str, str]  # sample name -> sha256 of its image, labels and ignore mask as they are used
     warnings: tuple[Finding, ...]  # found while reading; `septum.data.check.check_dataset` adds those of the pixels
+    keep: Keep = in_memory  # where arrays as large as an image go, also those that a training makes of them
 
     @property
     def n_classes(self) -> int:
@@ -49,8 +53,9 @@ def load_dataset(
     kind: Kind | None = None,
     channel: int | None = None,
     unlabeled: int | None = None,
+    folder: Path | None = None,
 ) -> Dataset:
-    """Read a data set into memory.
+    """Read a data set into memory, or into the files of a folder.
 
     Parameters
     ----------
@@ -67,6 +72,8 @@ def load_dataset(
     unlabeled : int, optional
         The label of pixels that nobody has annotated, such as those between scribbles: they are ignored. With 0 labels
         are classes, since of instances 0 is the background.
+    folder : path, optional
+        Of the arrays, for a data set larger than memory. Whoever names it also removes it, after use.
 
     Returns
     -------
@@ -90,8 +97,27 @@ def load_dataset(
     >>> load_dataset("isbi2012/train").notes                                          # doctest: +SKIP
     ('30 pairs of equal names in images/ and labels/', ...)
     """
-    dataset, findings = survey(path, labels=labels, kind=kind, channel=channel, unlabeled=unlabeled)
+    keep = in_memory if folder is None else in_files(folder)
+    pairing = find_pairs(Path(path), None if labels is None else Path(labels))
+    dataset, findings = _read(pairing, str(path), kind, channel, unlabeled, keep)
     return _without_errors(dataset, findings, f"septum check {path}")
+
+
+def shapes(path: str | Path, *, labels: str | Path | None = None, channel: int | None = None) -> list[Shape]:
+    """Return what the headers of the images of a data set say, without reading pixels; of those that can be opened."""
+    pairs = find_pairs(Path(path), None if labels is None else Path(labels)).pairs
+    findings: list[Finding] = []
+    files = [attempt(findings, partial(open_image, channel=channel), pair.image) for pair in pairs]
+    return [Shape(*frame.shape, frame.dtype.itemsize) for file in files if file for frame in file.frames]
+
+
+class Shape(NamedTuple):
+    """The size of an image."""
+
+    channels: int
+    height: int
+    width: int
+    itemsize: int  # bytes of a value
 
 
 def load_pairs(
@@ -189,10 +215,15 @@ def _without_errors(dataset: Dataset | None, findings: list[Finding], command: s
 
 
 def _read(
-    pairing: Pairing, where: str, kind: Kind | None, channel: int | None, unlabeled: int | None = None
+    pairing: Pairing,
+    where: str,
+    kind: Kind | None,
+    channel: int | None,
+    unlabeled: int | None = None,
+    keep: Keep = in_memory,
 ) -> tuple[Dataset | None, list[Finding]]:
     findings, notes = list(pairing.findings), [pairing.rule] if pairing.rule else []
-    samples = read_pairs(pairing.pairs, channel, notes, findings)
+    samples = read_pairs(pairing.pairs, channel, notes, findings, keep)
     evidence: tuple[Kind, str] | None = None
     if pairing.pairs and all(is_roi(pair.labels) for pair in pairing.pairs):
         evidence = "instances", "instances, since each ImageJ ROI is one object"
@@ -206,8 +237,8 @@ def _read(
             )
         evidence = "classes", "classes, since label 0 means not annotated, which leaves instances no background"
     if unlabeled is not None and samples:
-        samples = _without_unlabeled(samples, unlabeled, notes)
-    return _assemble(samples, where, notes, kind, findings, evidence), findings
+        samples = _without_unlabeled(samples, unlabeled, notes, keep)
+    return _assemble(samples, where, notes, kind, findings, evidence, keep), findings
 
 
 def _assemble(
@@ -217,6 +248,7 @@ def _assemble(
     kind: Kind | None,
     findings: list[Finding],
     evidence: tuple[Kind, str] | None = None,
+    keep: Keep = in_memory,
 ) -> Dataset | None:
     """Make the samples alike in channels and meaning of labels; whatever forbids it is a finding."""
     samples = [sample for sample in samples if _fits(sample, findings)]
@@ -224,8 +256,8 @@ def _assemble(
         if not any(finding.level == "error" for finding in findings):
             findings.append(finding("no-data", where, "holds no annotated image", "add image and label files"))
         return None
-    samples = _same_channels(samples, notes, findings)
-    samples, kind, class_names = _same_meaning(samples, where, kind, notes, findings, evidence)
+    samples = _same_channels(samples, notes, findings, keep)
+    samples, kind, class_names = _same_meaning(samples, where, kind, notes, findings, evidence, keep)
     known = [sample.pixel_size for sample in samples if sample.pixel_size]
     return Dataset(
         samples=tuple(samples),
@@ -238,10 +270,11 @@ def _assemble(
         notes=tuple(notes),
         hashes={sample.name: _sha256(sample) for sample in samples},
         warnings=tuple(finding for finding in findings if finding.level == "warning"),
+        keep=keep,
     )
 
 
-def _without_unlabeled(samples: list[Sample], unlabeled: int, notes: list[str]) -> list[Sample]:
+def _without_unlabeled(samples: list[Sample], unlabeled: int, notes: list[str], keep: Keep) -> list[Sample]:
     """Ignore the pixels whose label says that nobody has annotated them."""
     result, share = [], []
     if not any((sample.labels == unlabeled).any() for sample in samples):
@@ -255,7 +288,7 @@ def _without_unlabeled(samples: list[Sample], unlabeled: int, notes: list[str]) 
         without = sample.labels == unlabeled
         share.append(np.mean(without))
         known = without if sample.ignore is None else without | sample.ignore
-        result.append(replace(sample, ignore=known if known.any() else None))
+        result.append(replace(sample, ignore=keep(known) if known.any() else None))
     notes.append(f"pixels of label {unlabeled} are not annotated, as told: {100 * np.mean(share):.1f} % of all")
     return result
 
@@ -284,12 +317,12 @@ def _fits(sample: Sample, findings: list[Finding]) -> bool:
     return True
 
 
-def _same_channels(samples: list[Sample], notes: list[str], findings: list[Finding]) -> list[Sample]:
+def _same_channels(samples: list[Sample], notes: list[str], findings: list[Finding], keep: Keep) -> list[Sample]:
     """Read grey values saved as RGB as one channel, if that makes all images alike."""
     grey = [is_grey(sample.image) for sample in samples]
     if any(grey) and all(is_one or len(sample.image) == 1 for is_one, sample in zip(grey, samples, strict=True)):
         notes.append(f"{sum(grey)} of {len(samples)} images are grey values saved as RGB: read as one channel")
-        return [replace(sample, image=sample.image[:1]) for sample in samples]
+        return [replace(sample, image=keep(sample.image[:1])) for sample in samples]
     counts = Counter(len(sample.image) for sample in samples)
     most = counts.most_common(1)[0][0]
     for sample in samples:
@@ -310,10 +343,11 @@ def _same_meaning(
     notes: list[str],
     findings: list[Finding],
     evidence: tuple[Kind, str] | None,
+    keep: Keep,
 ) -> tuple[list[Sample], Kind, tuple[str, ...]]:
     """Decide what label numbers mean, and number classes from 0."""
     samples = [
-        sample if sample.ignore is None else replace(sample, labels=np.where(sample.ignore, 0, sample.labels))
+        sample if sample.ignore is None else replace(sample, labels=keep(np.where(sample.ignore, 0, sample.labels)))
         for sample in samples
     ]
     told = kind is not None
@@ -322,7 +356,7 @@ def _same_meaning(
     elif evidence:
         kind, reason = evidence
     else:
-        kind, reason = decide_kind([sample.labels for sample in samples])
+        kind, reason = decide_kind(sample.labels for sample in samples)
     notes.append(reason)
     values = np.unique(np.concatenate([np.unique(_annotated(sample)) for sample in samples]))
     if len(values) < 2:
@@ -331,7 +365,7 @@ def _same_meaning(
     if kind == "instances":
         if told and len(values) <= 2:
             notes.append("each 4-connected piece of the masks is one object")
-            samples = [replace(sample, labels=connected_instances(sample.labels > 0)) for sample in samples]
+            samples = [replace(sample, labels=keep(connected_instances(sample.labels > 0))) for sample in samples]
         return samples, kind, ("background", "foreground")
     if len(values) > MOST_CLASSES:
         problem = f"has {len(values)} label numbers, too many for classes (at most {MOST_CLASSES})"
@@ -342,8 +376,9 @@ def _same_meaning(
         names = ("background", "foreground")
     if len(values) > 1 and not np.array_equal(values, np.arange(len(values))):
         notes.append("label values " + ", ".join(f"{value} -> class {index}" for index, value in enumerate(values)))
+        largest = len(values) - 1  # what is ignored may hold more
         samples = [
-            replace(sample, labels=np.searchsorted(values, sample.labels).astype(np.int32).clip(max=len(values) - 1))
+            replace(sample, labels=keep(np.searchsorted(values, sample.labels).astype(np.int32).clip(max=largest)))
             for sample in samples
         ]
     return samples, kind, names

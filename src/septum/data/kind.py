@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from scipy import ndimage
@@ -42,7 +42,7 @@ def components(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return pieces, numbers[1:], np.bincount(pieces.ravel(), minlength=n + 1)[1:]
 
 
-def decide_kind(labels: Sequence[np.ndarray]) -> tuple[Kind, str]:
+def decide_kind(labels: Iterable[np.ndarray]) -> tuple[Kind, str]:
     """Tell instances from classes, with the reason in one sentence.
 
     Two values at most in all images are classes. Otherwise labels are instances if at least 80 % of the numbers,
@@ -51,8 +51,8 @@ def decide_kind(labels: Sequence[np.ndarray]) -> tuple[Kind, str]:
 
     Parameters
     ----------
-    labels : sequence of (Y, X) integer arrays
-        All label images of a data set.
+    labels : (Y, X) integer arrays
+        All label images of a data set, looked at one by one.
 
     Returns
     -------
@@ -65,21 +65,22 @@ def decide_kind(labels: Sequence[np.ndarray]) -> tuple[Kind, str]:
     >>> decide_kind([np.array([[1, 0, 2]])])[0], decide_kind([np.array([[1, 0, 1, 2, 0, 2]])])[0]
     ('instances', 'classes')
     """
-    values = np.unique(np.concatenate([np.unique(image) for image in labels]))
-    if len(values) <= 2:
-        listed = " and ".join(map(str, values))
-        return "classes", (
-            f"classes, since the labels hold only {listed}: touching objects cannot be told apart (give each object a "
-            'number of its own, or kind="instances" to take each connected piece as one object)'
-        )
-    whole = count = 0
+    found, whole, count = set[int](), 0, 0
     for image in labels:
+        found |= set(np.unique(image).tolist())
         _, numbers, areas = components(image)
         _, where = np.unique(numbers, return_inverse=True)
         largest = np.zeros(where.max(initial=-1) + 1)
         np.maximum.at(largest, where, areas)
         whole += int((largest >= WHOLE * np.bincount(where, areas, len(largest))).sum())
         count += len(largest)
+    values = sorted(found)
+    if len(values) <= 2:
+        listed = " and ".join(map(str, values))
+        return "classes", (
+            f"classes, since the labels hold only {listed}: touching objects cannot be told apart (give each object a "
+            'number of its own, or kind="instances" to take each connected piece as one object)'
+        )
     share = f"{whole} of {count} numbers (counted per image) are one connected piece"
     if whole >= MOSTLY * count:
         return "instances", f'instances, since {share} (force the other with kind="classes")'

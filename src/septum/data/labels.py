@@ -10,6 +10,7 @@ import numpy as np
 
 from septum.data.findings import BadFile
 from septum.data.images import from_stored, is_grey, open_stored
+from septum.data.keep import Keep, in_memory
 from septum.data.stored import PixelSize
 
 LARGEST = 2**31 - 1
@@ -23,7 +24,7 @@ class LabelFile(NamedTuple):
     description: str
 
 
-def read_labels(path: str | Path) -> LabelFile:
+def read_labels(path: str | Path, keep: Keep = in_memory) -> LabelFile:
     """Read a label image or stack.
 
     Numbers are kept as they are in the file; of a PNG or TIFF with a colour table, the numbers of the colours.
@@ -33,6 +34,8 @@ def read_labels(path: str | Path) -> LabelFile:
     ----------
     path : path
         TIFF or PNG, 2-D or a stack.
+    keep : callable
+        Where the frames go, one by one: `septum.data.keep`.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def read_labels(path: str | Path) -> LabelFile:
         if len(pixels) > 1 and not is_grey(pixels):
             cure = "save one number per pixel as a grey-value TIFF (axes YX, or ZYX for a stack)"
             raise BadFile("label-format", path, f"has {len(pixels)} channels, expected one (no colours)", cure)
-        frames.append(as_labels(pixels[0], path))
+        frames.append(keep(as_labels(pixels[0], path)))
     return LabelFile(tuple(frames), file.pixel_size, file.description)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from septum.data.findings import BadFile, Finding, finding
 from septum.data.images import ImageFile, check_finite, open_image
+from septum.data.keep import ArrayField, Keep
 from septum.data.labels import read_labels
 from septum.data.layout import Pair, is_roi
 from septum.data.markers import unannotated
@@ -27,10 +28,10 @@ class Sample:
     """One annotated 2-D image."""
 
     name: str
-    image: np.ndarray  # (C, Y, X), type as in the file
-    labels: np.ndarray  # (Y, X) int32: instances 1..n, or classes 0..K-1; 0 where ignored
-    ignore: np.ndarray | None  # (Y, X) bool, True where nothing is annotated
-    pixel_size: PixelSize | None  # micrometre per pixel (y, x)
+    image: ArrayField[np.ndarray] = ArrayField()  # (C, Y, X), type as in the file
+    labels: ArrayField[np.ndarray] = ArrayField()  # (Y, X) int32: instances 1..n, or classes 0..K-1; 0 where ignored
+    ignore: ArrayField[np.ndarray | None] = ArrayField()  # (Y, X) bool, True where nothing is annotated
+    pixel_size: PixelSize | None = None  # micrometre per pixel (y, x)
     group: str = ""  # stack or video; its frames follow one another, and neighbours are alike
     frame: int = 0  # within its file
     image_path: Path | None = None
@@ -38,7 +39,9 @@ class Sample:
     file: str = ""  # what findings call it
 
 
-def read_pairs(pairs: Sequence[Pair], channel: int | None, notes: list[str], findings: list[Finding]) -> list[Sample]:
+def read_pairs(
+    pairs: Sequence[Pair], channel: int | None, notes: list[str], findings: list[Finding], keep: Keep
+) -> list[Sample]:
     """Read all pairs of files; say what the images look like, and keep what is wrong for the end."""
     samples: list[Sample] = []
     looks: dict[str, list[str]] = {}  # what files say about axes and pixel size -> their names
@@ -46,7 +49,7 @@ def read_pairs(pairs: Sequence[Pair], channel: int | None, notes: list[str], fin
         image = attempt(findings, partial(open_image, channel=channel), pair.image)
         if image is not None:
             looks.setdefault(image.description.removeprefix(f"{pair.image.name}: "), []).append(pair.image.name)
-        samples += _read_pair(pair, image, findings)
+        samples += _read_pair(pair, image, findings, keep)
     notes += _say_looks(looks)
     partly = sum(sample.ignore is not None for sample in samples)
     if partly:
@@ -63,10 +66,10 @@ def attempt(findings: list[Finding], read: Callable[..., T], *arguments: Any) ->
         return None
 
 
-def _read_pair(pair: Pair, image: ImageFile | None, findings: list[Finding]) -> list[Sample]:
+def _read_pair(pair: Pair, image: ImageFile | None, findings: list[Finding], keep: Keep) -> list[Sample]:
     """Read all frames of a pair; none if something is wrong."""
-    pixels = attempt(findings, _pixels, image) if image else None
-    annotated = attempt(findings, _annotation, pair, image)
+    pixels = attempt(findings, _pixels, image, keep) if image else None
+    annotated = attempt(findings, _annotation, pair, image, keep)
     if image is None or pixels is None or annotated is None:
         return []
     labels, ignore = annotated
@@ -93,31 +96,34 @@ def _read_pair(pair: Pair, image: ImageFile | None, findings: list[Finding]) -> 
     ]
 
 
-def _pixels(image: ImageFile) -> list[np.ndarray]:
-    frames = [frame.read() for frame in image.frames]
-    for frame, pixels in zip(image.frames, frames, strict=True):
+def _pixels(image: ImageFile, keep: Keep) -> list[np.ndarray]:
+    frames = []
+    for frame in image.frames:
+        pixels = frame.read()
         check_finite(pixels, str(image.path.with_name(frame.name)))
+        frames.append(keep(pixels))
     return frames
 
 
-def _annotation(pair: Pair, image: ImageFile | None) -> tuple[Sequence[np.ndarray], Masks] | None:
+def _annotation(pair: Pair, image: ImageFile | None, keep: Keep) -> tuple[Sequence[np.ndarray], Masks] | None:
     """Read label images and where they do not count; None for ROIs on an image that cannot be read."""
     labels: Sequence[np.ndarray]
     ignore: Masks
     if not is_roi(pair.labels):
-        labels = read_labels(pair.labels).frames
+        labels = read_labels(pair.labels, keep).frames
         ignore = [None] * len(labels)
     elif image is not None:
         labels, ignore = read_rois(pair.labels, image.frames[0].shape[1:], len(image.frames))
+        labels = [*map(keep, labels)]
     else:
         return None
     if pair.ignore:
-        masks = _alike(read_labels(pair.ignore).frames, labels, pair.ignore, pair.labels)
+        masks = _alike(read_labels(pair.ignore, keep).frames, labels, pair.ignore, pair.labels)
         ignore = [mask != 0 if roi is None else roi | (mask != 0) for roi, mask in zip(ignore, masks, strict=True)]
     if pair.markers:
-        marks = _alike(read_labels(pair.markers).frames, labels, pair.markers, pair.labels)
+        marks = _alike(read_labels(pair.markers, keep).frames, labels, pair.markers, pair.labels)
         ignore = [*map(unannotated, labels, marks)]
-    return labels, [mask if mask is not None and mask.any() else None for mask in ignore]
+    return labels, [keep(mask) if mask is not None and mask.any() else None for mask in ignore]
 
 
 def _alike(frames: Sequence[np.ndarray], labels: Sequence[np.ndarray], file: Path, other: Path) -> Sequence[np.ndarray]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 
 from septum.config import TrainConfig
 from septum.core.unet import input_size, margin
+from septum.data.dataset import Shape
 from septum.engine.predict import DEFAULT_MEMORY
 from septum.errors import ConfigError
 
 RESERVE = 0.9  # of the memory that is allowed is planned with; the rest is for what a measurement misses
+DATA = 0.5  # of the memory that is allowed may be taken by a data set; a larger one is streamed
 RISE = 2.0  # the most that a measured step grows over the one before it, in pixels
 
 
@@ -63,6 +65,28 @@ def free() -> int:
 def tile_memory(limit: int | None) -> int:
     """Bytes that the activations of a tile may take when what is held out is predicted."""
     return DEFAULT_MEMORY if limit is None else min(DEFAULT_MEMORY, limit // 4)
+
+
+def data_bytes(shapes: Iterable[Shape]) -> int:
+    """Return the bytes of a data set in memory, with what a training makes of it.
+
+    Per pixel: the image as in its file and as float32, labels, ignore mask, class, weight, and a position.
+
+    Examples
+    --------
+    >>> data_bytes([Shape(channels=1, height=1000, width=1000, itemsize=1)]) / 1e6
+    23.0
+    """
+    return sum(one.height * one.width * (one.channels * (one.itemsize + 4) + 4 + 1 + 1 + 4 + 8) for one in shapes)
+
+
+def room_for_data(limit: int | None, device: torch.device) -> int:
+    """Return the bytes that a data set may take before it is streamed."""
+    allowed = free() if limit is None or device.type == "cuda" else limit
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        allowed = min(allowed, total if limit is None else limit)
+    return int(DATA * allowed)
 
 
 def limit_memory(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from septum.core.randomness import generator
 from septum.core.targets import TARGETS
 from septum.core.unet import input_size, margin
 from septum.core.weight_map import class_weights, weight_map
-from septum.data.dataset import Dataset
+from septum.data.dataset import Dataset, Sample
+from septum.data.keep import ArrayField, in_memory
 from septum.engine.holdout import HoldOut
 
 
@@ -29,6 +30,49 @@ class TrainingImage:
     weights: Tensor  # (Y, X) float32, 0 where nothing is known or where it is held out
     positions: np.ndarray  # flat indices of the pixels that carry weight
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, Y, X)."""
+        return self.image.shape
+
+    @property
+    def count(self) -> int:
+        """How many pixels carry weight."""
+        return len(self.positions)
+
+    @property
+    def device(self) -> torch.device:
+        return self.image.device
+
+    def under(self, grid: Tensor) -> tuple[TrainingImage, Tensor]:
+        """Return the part that a grid reads, and the grid in its coordinates: here the whole."""
+        return self, grid
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedImage:
+    """The same in files, of which a patch reads its part."""
+
+    shape: tuple[int, ...]  # (C, Y, X)
+    count: int  # of the pixels that carry weight
+    device: torch.device  # for the patches
+    image: ArrayField[np.ndarray] = ArrayField()
+    classes: ArrayField[np.ndarray] = ArrayField()
+    weights: ArrayField[np.ndarray] = ArrayField()
+    positions: ArrayField[np.ndarray] = ArrayField()
+
+    def under(self, grid: Tensor) -> tuple[TrainingImage, Tensor]:
+        """Return the part that a grid reads, and the grid in its coordinates."""
+        region, grid = augment.window(self.shape[1:], grid)
+
+        def read(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.array(array[(..., *region)])).to(self.device)
+
+        return TrainingImage(read(self.image), read(self.classes), read(self.weights), np.empty(0, int)), grid
+
+
+Images = Sequence[TrainingImage] | Sequence[StreamedImage]
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -39,53 +83,60 @@ class Batch:
     weights: Tensor  # (N, y, x) float32
 
 
-def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: torch.device) -> list[TrainingImage]:
-    """Normalise the images, encode the labels and weigh every pixel. Class balance is counted over all of them."""
-    target = TARGETS[config.target]
-    used, unknown = [], []
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """An image on its way: what is to be learned is known, its weight not yet."""
+
+    sample: Sample
+    classes: ArrayField[np.ndarray] = ArrayField()
+    ignore: ArrayField[np.ndarray] = ArrayField()
+
+
+def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: torch.device) -> Images:
+    """Normalise the images, encode the labels and weigh every pixel. Class balance is counted over all of them.
+
+    Of a data set in files, into more files.
+    """
+    target, keep = TARGETS[config.target], dataset.keep
+    encoded, counts = [], np.zeros(config.unet.n_classes, int)
     for index, sample in enumerate(dataset.samples):
         if not held_out.trains_on(index):
             continue
-        ignore = np.zeros(sample.labels.shape, bool) if sample.ignore is None else sample.ignore.copy()
+        ignore = np.zeros(sample.labels.shape, bool) if sample.ignore is None else np.array(sample.ignore)
         if index in held_out.guards:
             ignore[held_out.guards[index]] = True
-        # Labels that are held out shall not even bend the weights beside them.
         labels = np.where(ignore, 0, sample.labels)
-        if ignore.any():
-            ignore |= target.unsure(labels, ignore)
-        unknown.append(ignore)
-        used.append((sample, labels))
-    classes = [target.encode(labels) for _, labels in used]
-    counts = sum(
-        np.bincount(encoded[~ignore].ravel(), minlength=config.unet.n_classes)
-        for encoded, ignore in zip(classes, unknown, strict=True)
-    )
+        known = ignore | target.unsure(labels, ignore) if ignore.any() else ignore
+        classes = target.encode(labels)
+        counts += np.bincount(classes[~known].ravel(), minlength=config.unet.n_classes)
+        # Labels that are held out shall not even bend the weights beside them.
+        encoded.append(_Encoded(replace(sample, labels=keep(labels)), keep(classes), keep(known)))
     balance = class_weights(counts)
-    images = []
-    for (sample, labels), encoded, ignore in zip(used, classes, unknown, strict=True):
-        instances = labels if config.kind == "instances" else None
-        weights = weight_map(instances, encoded, config.weight_map, balance, ignore)
-        pixels = measure(sample.image, config.normalize)(sample.image)
-        images.append(
-            TrainingImage(
-                torch.from_numpy(pixels).to(device),
-                torch.from_numpy(encoded).to(device),
-                torch.from_numpy(weights).to(device),
-                np.flatnonzero(weights),
-            )
-        )
-    return [image for image in images if len(image.positions)]
+    images, streamed = [], []
+    for one in encoded:
+        instances = one.sample.labels if config.kind == "instances" else None
+        weights = weight_map(instances, one.classes, config.weight_map, balance, one.ignore)
+        positions = np.flatnonzero(weights)
+        if not len(positions):
+            continue
+        pixels = measure(one.sample.image, config.normalize)(one.sample.image)
+        if keep is in_memory:
+            image, classes, weight = (torch.from_numpy(part).to(device) for part in (pixels, one.classes, weights))
+            images.append(TrainingImage(image, classes, weight, positions))
+        else:
+            arrays = keep(pixels), one.classes, keep(weights), keep(positions)
+            streamed.append(StreamedImage(pixels.shape, len(positions), device, *arrays))
+    return images or streamed
 
 
-def draw_batch(images: list[TrainingImage], config: TrainConfig, step: int, samples: Iterable[int]) -> Batch:
+def draw_batch(images: Images, config: TrainConfig, step: int, samples: Iterable[int]) -> Batch:
     """Draw, warp and grey-shift patches of one step, each a function of (seed, step, sample) alone.
 
     The centre of a patch is uniform over all pixels that carry weight.
     """
     lost = margin(config.unet.depth)
     size = input_size(config.patch, config.unet.depth)
-    device = images[0].image.device
-    ends = np.cumsum([len(image.positions) for image in images])
+    ends = np.cumsum([image.count for image in images])
     chosen, geometries, centres, greys = [], [], [], []
     for sample in samples:
         rng = generator(config.seed, step, sample, "position")
@@ -94,15 +145,17 @@ def draw_batch(images: list[TrainingImage], config: TrainConfig, step: int, samp
         image = images[index]
         pixel = image.positions[draw - ends[index]]  # negative: counted from the end
         chosen.append(image)
-        centres.append(np.unravel_index(pixel, image.image.shape[1:]))
+        centres.append(np.unravel_index(pixel, image.shape[1:]))
         geometries.append(augment.draw_geometry(config.augment, generator(config.seed, step, sample, "geometry")))
         rng = generator(config.seed, step, sample, "grey")
-        greys.append(augment.draw_grey(config.augment, rng, channels=image.image.shape[0]))
+        greys.append(augment.draw_grey(config.augment, rng, channels=image.shape[0]))
     # The middle of an even number of pixels lies between two: without a rotation nothing is interpolated.
-    grid = augment.sampling_grid(geometries, np.array(centres) + 0.5, (size, size), device)
+    grid = augment.sampling_grid(geometries, np.array(centres) + 0.5, (size, size), images[0].device)
+    parts, grids = zip(*map(lambda image, one: image.under(one), chosen, grid), strict=True)
+    grid = torch.stack(grids)
     inner = grid[:, lost : size - lost, lost : size - lost]
     return Batch(
-        augment.apply_grey(augment.warp_image([image.image for image in chosen], grid), greys),
-        augment.warp_labels([image.classes for image in chosen], inner).long(),
-        augment.warp_weights([image.weights for image in chosen], inner),
+        augment.apply_grey(augment.warp_image([part.image for part in parts], grid), greys),
+        augment.warp_labels([part.classes for part in parts], inner).long(),
+        augment.warp_weights([part.weights for part in parts], inner),
     )

@@ -112,14 +112,13 @@ def _sizes(samples: Sequence[Sample], target: Any) -> Decoding:
     annotated cuts. Holes: as small, and
     smaller than any hole in the labels. Reach: what the representation needs to give every object all of its pixels.
     """
-    labels = [sample.labels for sample in samples]
     objects = [size for size in map(smallest_inner_object, map(_uncut, samples)) if size]
     debris = min(objects, default=0) // 4
-    holes = [size for size in map(smallest_hole, labels) if size]
+    holes = [size for sample in samples if (size := smallest_hole(sample.labels))]
     return Decoding(
         smallest_object=debris,
         largest_hole=min([debris, *(size - 1 for size in holes)]),
-        reach=max((target.needed_reach(image) for image in labels), default=0),
+        reach=max((target.needed_reach(sample.labels) for sample in samples), default=0),
     )
 
 

@@ -14,7 +14,7 @@ from septum.data.dataset import Dataset
 from septum.engine.holdout import HoldOut, largest, pixels_of
 from septum.engine.memory import limit_memory, smaller, tile_memory
 from septum.engine.model import Model
-from septum.engine.patches import TrainingImage
+from septum.engine.patches import Images
 from septum.engine.plan import Probe, plan_steps
 from septum.engine.processes import Processes
 from septum.engine.run import RunConfig
@@ -30,7 +30,7 @@ def begin_run(
     held_out: HoldOut,
     budget: float | None,
     max_memory: int | None,
-    images: list[TrainingImage],
+    images: Images,
     device: torch.device,
     start: Model | None,
     begin: float,
@@ -98,7 +98,7 @@ def begin_run(
     return settings.lowered(sizes, why)
 
 
-def _step(state: State, images: list[TrainingImage], config: TrainConfig, processes: Processes, number: int) -> None:
+def _step(state: State, images: Images, config: TrainConfig, processes: Processes, number: int) -> None:
     state.step = number
     train_step(state, images, config, 1000, processes)
 

@@ -19,7 +19,7 @@ from septum.core.randomness import torch_seed
 from septum.core.targets import TARGETS
 from septum.core.unet import UNet
 from septum.engine.model import Model
-from septum.engine.patches import Batch, TrainingImage, draw_batch
+from septum.engine.patches import Batch, Images, draw_batch
 from septum.engine.processes import ALONE, Processes
 
 ALIKE = 1e-3  # answers that differ by less than this share of the largest are the same
@@ -98,9 +98,7 @@ def new_state(config: TrainConfig, device: torch.device, start: Model | None = N
     return State(net, average, optimizer, seconds=seconds)
 
 
-def train_step(
-    state: State, images: list[TrainingImage], config: TrainConfig, steps: int, processes: Processes = ALONE
-) -> float:
+def train_step(state: State, images: Images, config: TrainConfig, steps: int, processes: Processes = ALONE) -> float:
     """Take one step: draw, predict, compare, change the weights. Returns the loss."""
     samples = range(processes.rank, config.batch, processes.count)
     for group in state.optimizer.param_groups:

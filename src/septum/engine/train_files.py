@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,16 @@ import torch
 from septum.config import DataSource, Kind, TrainConfig
 from septum.core.targets import TARGETS
 from septum.data.check import check_dataset
-from septum.data.dataset import Dataset, load_dataset
+from septum.data.dataset import Dataset, load_dataset, shapes
 from septum.engine.holdout import hold_out, nothing_held_out
+from septum.engine.memory import data_bytes, room_for_data
 from septum.engine.model import Model, load
 from septum.engine.plan import recipe
 from septum.engine.processes import ALONE, Processes
 from septum.engine.run import RunFolder
 from septum.engine.step import be_deterministic
 from septum.engine.train import Record, fit
-from septum.errors import ConfigError
+from septum.errors import ConfigError, DeviceError
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def train_files(
     request: Request, device: torch.device, processes: Processes = ALONE
 ) -> Generator[Record | Said, None, Model]:
     """Check the data, train, and with `final` train again on everything; yields records, returns the model."""
-    run = RunFolder(request.output, processes.writes)
+    run, memory = RunFolder(request.output, processes.writes), request.max_memory
     if request.resume:
         given = [request.recipe, request.budget, request.steps, request.seed, request.start, request.changes or None]
         given.append(request.max_memory)
@@ -65,10 +68,37 @@ def train_files(
             raise ConfigError("--resume goes on with the settings in config.json; leave the other settings out")
         settings = run.config()  # says at once if there is nothing to go on with
         request = replace(request, deterministic=settings.deterministic is not None)
+        memory = settings.max_memory
     if request.deterministic:
         be_deterministic()
+    needed = data_bytes(shapes(request.data, labels=request.labels, channel=request.channel))
+    room, folder = room_for_data(memory, device), run.path / f"streamed{processes.rank}"
+    if needed <= room:
+        with _device_watched(device, run, request):
+            return (yield from _train(request, run, device, processes, None))
+    yield Said(
+        f"the data set would take {needed / 1e6:.0f} MB of memory, and {room / 1e6:.0f} MB are left for it: it is "
+        f"streamed from files in {folder}, which are removed at the end"
+    )
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    try:
+        with _device_watched(device, run, request):
+            return (yield from _train(request, run, device, processes, folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _train(
+    request: Request, run: RunFolder, device: torch.device, processes: Processes, folder: Path | None
+) -> Generator[Record | Said, None, Model]:
+    """Train on a data set in memory, or in the files of a folder."""
     dataset = load_dataset(
-        request.data, labels=request.labels, kind=request.kind, channel=request.channel, unlabeled=request.unlabeled
+        request.data,
+        labels=request.labels,
+        kind=request.kind,
+        channel=request.channel,
+        unlabeled=request.unlabeled,
+        folder=folder,
     )
     for text in [*dataset.notes, *map(str, check_dataset(dataset))]:
         yield Said(text)
@@ -107,6 +137,30 @@ def train_files(
 
 
 DEFAULT_BUDGET = 20 * 60.0  # seconds
+DEVICE_FAILED = (
+    "CUDA error",
+    "CUDA driver error",
+    "cuDNN error",
+    "CUBLAS_STATUS",
+    "MPS backend",
+)  # in texts of PyTorch
+
+
+@contextmanager
+def _device_watched(device: torch.device, run: RunFolder, request: Request) -> Iterator[None]:
+    """Say in one sentence that a device failed, and how to go on."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.AcceleratorError) and not any(text in str(error) for text in DEVICE_FAILED):
+            raise
+        saved = run.load_checkpoint()
+        kept = f"all up to step {saved[1]['step']} is saved" if saved else "nothing was saved yet"
+        again = f"septum train {request.data} --output {request.output} --resume{' --final' * request.final}"
+        raise DeviceError(
+            f"the {device.type} device failed or disappeared ({str(error).splitlines()[0]}); {kept}: see that it is "
+            f"there, for example with nvidia-smi, then {'go on with: ' + again if run.exists() else 'begin again'}"
+        ) from None
 
 
 def make_config(request: Request, dataset: Dataset, device: torch.device, start: Model | None) -> TrainConfig:

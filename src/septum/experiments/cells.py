@@ -244,7 +244,11 @@ def _pictures(output: Path, done: Mapping[Fold, dict[str, Any]]) -> tuple[list[S
             sample.image, white, config.unet.depth, f"Frame {sample.name}, which the network never saw"
         ),
         figures.targets(
-            shown.image, shown.labels, learned.classes.numpy() > 0, learned.weights.numpy(), f"Frame {shown.name}"
+            shown.image,
+            shown.labels,
+            np.asarray(learned.classes) > 0,
+            np.asarray(learned.weights),
+            f"Frame {shown.name}",
         ),
         figures.Figure(
             "figure4",

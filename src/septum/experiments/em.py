@@ -330,8 +330,8 @@ def _pictures(output: Path, samples: Mapping[Fold, Sequence[Sample]]) -> tuple[l
         figures.targets(
             shown.image,
             ndimage.label(shown.labels == INTERIOR)[0],
-            learned.classes.numpy() == INTERIOR,
-            learned.weights.numpy(),
+            np.asarray(learned.classes) == INTERIOR,
+            np.asarray(learned.weights),
             f"Slice {shown.name}",
         ),
         figures.Figure(
