@@ -59,6 +59,11 @@ class Stored(StrEnum):
     float16 = "float16"
 
 
+class Statistics(StrEnum):
+    image = "image"
+    model = "model"
+
+
 class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
@@ -216,6 +221,10 @@ def predict(
     mask: Annotated[
         Path | None, typer.Option(help="Stream, and look only where this image is not zero; also for the statistics.")
     ] = None,
+    statistics: Annotated[
+        Statistics,
+        typer.Option(help="Brightness and contrast of this image, or of the model's training images on average."),
+    ] = Statistics.image,
     preview: Annotated[
         bool, typer.Option("--preview", help="Only a quick look: an overlay at low resolution.")
     ] = False,
@@ -236,6 +245,10 @@ def predict(
     from septum.engine.preview import preview_files
     from septum.engine.stream_files import StreamOptions, parse_region
 
+    if cluster is not None and workers > 1:
+        raise ConfigError(
+            "--workers is for processes on this machine, --cluster has workers of its own; give one of both"
+        )
     averaging = parse_tta(tta)
     memory = parse_bytes(max_memory) if max_memory is not None else free()
     options = StreamOptions(
@@ -249,6 +262,7 @@ def predict(
         workers=workers,
         cluster=cluster,
         verify=verify,
+        statistics=statistics.value,
     )
     streamed = form is not None or options != StreamOptions(tta=averaging, channel=channel)
     loaded = load(model, pick_device(device))
@@ -695,11 +709,14 @@ class PredictionDisplay(Display):
             part = (record.frame + record.done / record.total) / self.frames
             self.advance(self.name, self.file + part, self.files)
         elif name == "StreamStarted":
-            self.name = record.path.name
+            self.name, self.fresh = record.path.name, True
             for note in record.notes:
                 self.say(note)
         elif name == "StreamProgress":
-            self.advance(f"{self.name}: {record.step}", record.done, record.total)
+            if self.fresh:  # what was done before says nothing about the pace
+                self.progress.reset(self.task, total=1.0, completed=record.part)
+                self.fresh = False
+            self.advance(f"{self.name}: {record.step}", record.part, 1.0)
         elif name == "StreamDone":
             self.file += 1
             self.say(f"{record.path.name}: {'done before, skipped' if record.skipped else f'{record.objects} objects'}")

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -106,31 +108,47 @@ def predict_whole(net, image):
     return logits[:, : image.shape[1], : image.shape[2]]
 
 
+PRIMES = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67]
+SIDES = st.one_of(st.just(1), st.sampled_from(PRIMES), st.integers(1, 70))
+
+
 @settings(max_examples=220, deadline=None)
 @given(
-    shape=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    shape=st.tuples(SIDES, SIDES),
     steps=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    depth=st.sampled_from([1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5]),
+    depth=st.sampled_from([2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5]),
     channels=st.integers(1, 3),
-    width=st.just(4),  # thinner ones are often dead, and then have no logits to compare
     classes=st.integers(2, 4),
     rows=st.sampled_from([7, 16, 33, 64, 500]),
+    normalization=st.sampled_from(["none", "none", "none", "image"]),
     seed=st.integers(0, 9),
 )
-@example(shape=(1, 83), steps=(1, 1), depth=2, channels=1, width=4, classes=2, rows=8, seed=0)
-@example(shape=(79, 1), steps=(1, 1), depth=3, channels=2, width=4, classes=3, rows=16, seed=0)
-@example(shape=(3, 5), steps=(5, 5), depth=5, channels=1, width=4, classes=2, rows=64, seed=0)
-def test_tiled_equals_whole(shape, steps, depth, channels, width, classes, rows, seed):
-    """Within 1e-5 of the largest logit in float32 and 1e-12 in float64, labels included."""
-    config = UNetConfig(depth=depth, base_channels=width, in_channels=channels, n_classes=classes)
+@example(shape=(1, 83), steps=(1, 1), depth=2, channels=1, classes=2, rows=8, normalization="none", seed=0)
+@example(shape=(79, 1), steps=(1, 1), depth=3, channels=2, classes=3, rows=16, normalization="image", seed=0)
+@example(shape=(3, 5), steps=(5, 5), depth=5, channels=1, classes=2, rows=64, normalization="none", seed=0)
+@example(
+    shape=(1, 1), steps=(1, 1), depth=4, channels=1, classes=3, rows=7, normalization="none", seed=4
+)  # its logits cancel
+def test_tiled_equals_whole(shape, steps, depth, channels, classes, rows, normalization, seed):
+    """Within 1e-5 of the largest logit in float32 and 1e-12 in float64, labels included.
+
+    Layers normalised by the image divide by spreads that may be small, and so enlarge the rounding of float32: there it
+    may also be what two passes in float32, each as far from float64 as one pass is, differ by.
+    """
+    config = UNetConfig(
+        depth=depth, base_channels=4, in_channels=channels, n_classes=classes, normalization=normalization
+    )
     image = np.random.default_rng(seed).standard_normal((channels, *shape))
     stride = [step * 2**depth for step in steps]
     for dtype, bound in ((np.float64, 1e-12), (np.float32, 1e-5)):
-        net = UNet(config, seed).to(torch.from_numpy(np.zeros(0, dtype)).dtype).eval()
-        whole, tiled = predict_whole(net, image.astype(dtype)), predict_tiled(net, image.astype(dtype), stride, rows)
-        # an image of a few pixels can have logits that cancel to nearly nothing: what is large shows on a larger one
-        larger = predict_whole(net, np.random.default_rng(seed).standard_normal((channels, 24, 24)).astype(dtype))
-        allowed = bound * max(np.abs(whole).max(), np.abs(larger).max())
+        pixels = image.astype(dtype)
+        net = fit_to_image(UNet(config, seed).to(torch.from_numpy(pixels).dtype).eval(), ArraySource(pixels))
+        whole, tiled = predict_whole(net, pixels), predict_tiled(net, pixels, stride, rows)
+        allowed = bound * np.abs(whole).max()
+        if normalization == "image" and dtype is np.float32:
+            allowed = max(
+                allowed, 2 * np.abs(whole - predict_whole(copy.deepcopy(net).double(), pixels.astype(np.float64))).max()
+            )
         assert np.abs(tiled - whole).max() <= allowed
         best = np.sort(whole, axis=0)
         clear = best[-1] - best[-2] > 2 * allowed

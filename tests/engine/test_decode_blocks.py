@@ -5,7 +5,7 @@ from scipy import ndimage
 from septum.config import Decoding
 from septum.core.decode import decode
 from septum.core.targets import TARGETS
-from septum.core.tiling import ArraySink
+from septum.core.tiling import ArraySink, ArraySource
 from septum.data.simulate import cells
 from septum.data.sinks import quantize
 from septum.engine.decode_blocks import BlockDecoding, as_probabilities, finish_step
@@ -29,7 +29,9 @@ def filled(array):
 def in_blocks(target, decoding, stored, size, folder):
     shape = (1, *stored.shape[1:])
     empty = [Memory(shape, np.uint32) for _ in range(3)]
-    blocks = BlockDecoding(target, decoding, size, filled(stored), *empty, folder)
+    blocks = BlockDecoding(
+        target, decoding, size, filled(stored), *empty, folder, ArraySource(np.zeros((1, *stored.shape[1:]), np.uint8))
+    )
     objects = 0
     for step, action in blocks.steps:
         for block in range(blocks.count):

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import random
@@ -13,16 +14,20 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import zarr
 
 from septum.config import TrainConfig, TtaConfig, UNetConfig
 from septum.core.decode import decode
-from septum.core.normalize import measure
+from septum.core.normalize import Normalization, measure
+from septum.core.objects import measure_objects
+from septum.core.overlay import overlay
 from septum.core.tiling import ArraySource
 from septum.core.unet import UNet
 from septum.data.files import write_text
 from septum.data.images import open_image
 from septum.data.simulate import cells
 from septum.data.sinks import open_zarr_output
+from septum.engine import decode_blocks, object_table
 from septum.engine.decode_blocks import as_probabilities
 from septum.engine.model import Model, ModelCard, fingerprint
 from septum.engine.predict import drain, fit_to_image, predict_probabilities
@@ -86,10 +91,10 @@ def image(tmp_path) -> Path:
     return path
 
 
-def plan_small_tiles(model_path, image, output, options=PLAIN):
+def plan_small_tiles(model_path, image, output, options=PLAIN, **other):
     """Write the plan of many small tiles, which a run then goes on with."""
     plan = make_plan(load(model_path), model_path, fingerprint(model_path), image, options, 10**12)
-    small = {"stride": (32, 64), "rows": 24, "chunk": 16, "block": 48, "threads": 1}
+    small = {"stride": (32, 64), "rows": 24, "chunk": 16, "block": 48, "threads": 1, **other}
     write_text(output / "a_work" / PLAN, plan.model_copy(update=small).model_dump_json())
 
 
@@ -140,8 +145,97 @@ def test_a_streamed_image_is_the_whole_one(tmp_path, normalization, channels):
     records = stream(model_path, image, tmp_path / "out")
     labels = check(model_path, tmp_path / "out", whole_image(model_path, pixels))
     assert records[-1].objects == labels.max() >= 1
-    names = ["a_labels.ome.zarr", "a_plan.json", "a_probabilities.ome.zarr"]
+    names = ["a_labels.ome.zarr", "a_objects.csv", "a_overlay.png", "a_plan.json", "a_probabilities.ome.zarr"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+def table_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_of_objects_is_that_of_an_image_in_memory(model_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(object_table.added_up, "__defaults__", (7,))  # objects at a time
+    frames = np.concatenate([image_of(seed) for seed in range(2)]).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", frames, imagej=True, resolution=(2, 4), metadata={"axes": "ZYX", "unit": "um"})
+    stream(model_path, tmp_path / "a.tif", tmp_path / "out", StreamOptions(region=(20, 141, 3, 187)))
+    found = table_of(tmp_path / "out" / "a_objects.csv")
+    expected = []
+    sinks = open_zarr_output(tmp_path / "out" / "a_labels.ome.zarr").frames
+    for number, (sink, pixels) in enumerate(zip(sinks, frames, strict=True)):
+        labels = sink.read((slice(0, 121), slice(0, 184)))[0]
+        rows = measure_objects(labels.astype(int), pixels[None, 20:141, 3:187], (0.25, 0.5))
+        expected += [{"image": "a.tif", "frame": number} | row for row in rows]
+    assert len(found) == len(expected) > 30
+    left_out = {"major_axis_px", "minor_axis_px", "eccentricity", "perimeter_px"}
+    assert list(found[0]) == [name for name in expected[0] if name not in left_out]
+    for row, wanted in zip(found, expected, strict=True):
+        assert row["image"] == "a.tif"
+        for name in list(row)[1:]:
+            assert float(row[name]) == pytest.approx(wanted[name], rel=1e-9, abs=2e-3 if name.endswith("_px") else 0)
+
+
+@pytest.mark.parametrize("kind", ["instances", "classes"])
+def test_the_overlay_is_that_of_the_pyramid(tmp_path, monkeypatch, kind):
+    model_path = make_model(tmp_path, kind=kind)
+    image = np.pad(image_of(), [(0, 0), (0, 500), (0, 411)], mode="reflect")[0]
+    tifffile.imwrite(tmp_path / "a.tif", image, tile=(32, 32))
+    monkeypatch.setattr(decode_blocks, "LARGEST", 400)
+    plan_small_tiles(model_path, tmp_path / "a.tif", tmp_path / "out", block=64)
+    stream(model_path, tmp_path / "a.tif", tmp_path / "out", small=False)
+    small = np.add.reduceat(np.add.reduceat(image, np.arange(0, 650, 2), 0, dtype=int), np.arange(0, 601, 2), 1)
+    small[:, :-1], small[:, -1] = np.rint(small[:, :-1] / 4), np.rint(small[:, -1] / 2)
+    level = open_zarr_output(tmp_path / "out" / "a_labels.ome.zarr").levels[1][0]
+    labels = level.read((slice(0, 325), slice(0, 301)))[0].astype(int)
+    picture = open_image(tmp_path / "out" / "a_overlay.png").frames[0].read()
+    expected = overlay(small[None].astype(np.uint8), labels, kind=kind)
+    np.testing.assert_array_equal(picture, expected.transpose(2, 0, 1))
+    assert (tmp_path / "out" / "a_objects.csv").exists() == (kind == "instances")
+
+
+def test_brightness_is_that_of_the_image_of_the_mask_or_of_the_model(model_path, image, tmp_path):
+    def stored(name, options):
+        stream(model_path, image, tmp_path / name, options)
+        return json.loads((tmp_path / name / "a_plan.json").read_text())["normalization"]
+
+    def as_json(normalization):
+        return [{"offset": list(normalization.offset), "scale": list(normalization.scale)}]
+
+    pixels = image_of()
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[40:60] = 1
+    tifffile.imwrite(tmp_path / "mask.tif", mask)
+    assert stored("image", PLAIN) == as_json(measure(pixels, "standardize"))
+    inside = measure(pixels[:, 40:60], "standardize")
+    assert stored("mask", StreamOptions(mask=tmp_path / "mask.tif")) == as_json(inside)
+    with pytest.raises(ConfigError, match=r"does not say how bright its training images were"):
+        stored("model", StreamOptions(statistics="model"))
+    model = load(model_path)
+    brightness = Normalization((100.0,), (30.0,))
+    Model(model.net, model.card.model_copy(update={"brightness": brightness})).save(model_path)
+    assert stored("model", StreamOptions(statistics="model")) == as_json(brightness)
+    check(model_path, tmp_path / "model", drain(predict_probabilities(model.net, ArraySource(brightness(pixels)))))
+
+
+def test_a_region_lies_where_it_was_cut(model_path, tmp_path):
+    metadata = {"axes": "YX", "PhysicalSizeY": 0.25, "PhysicalSizeX": 0.5}
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
+        tif.write(image_of()[0], subifds=1, metadata=metadata)
+        tif.write(image_of()[0, ::2, ::2], subfiletype=1, metadata=None)
+    for form in ("zarr", "tiff"):
+        options = StreamOptions(region=(10, 70, 20, 90), level=1, format=form)
+        stream(model_path, tmp_path / "a.ome.tif", tmp_path / form, options, small=False)
+    for name in ("labels", "probabilities"):
+        ome = zarr.open_group(tmp_path / "zarr" / f"a_{name}.ome.zarr", mode="r").attrs["ome"]
+        steps = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        assert [step["type"] for step in steps] == ["scale", "translation"]
+        assert steps[0]["scale"][-2:] == [0.5, 1.0]
+        assert steps[1]["translation"][-2:] == [5.0, 20.0]
+        with tifffile.TiffFile(tmp_path / "tiff" / f"a_{name}.tif") as tif:
+            xml = tif.ome_metadata
+        assert 'PhysicalSizeX="1.0"' in xml
+        assert 'PositionX="20.0"' in xml
+        assert 'PositionY="5.0"' in xml
 
 
 @pytest.mark.parametrize("tta", [TtaConfig(), DIHEDRAL])
@@ -177,7 +271,8 @@ def test_frames_keep_their_order_and_tiff_is_a_last_pass(model_path, tmp_path):
     stream(model_path, tmp_path / "a.tif", tmp_path / "zarr")
     stream(model_path, tmp_path / "a.tif", tmp_path / "out", StreamOptions(format="tiff"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "a_labels.tif", "a_plan.json", "a_probabilities.tif"
+        "a_labels.tif", "a_objects.csv", "a_overlay_0000.png", "a_overlay_0001.png", "a_plan.json",
+        "a_probabilities.tif",
     ]  # fmt: skip
     stored = open_image(tmp_path / "out" / "a_labels.tif").frames
     for number, sink in enumerate(open_zarr_output(tmp_path / "zarr" / "a_labels.ome.zarr").frames):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -33,6 +33,19 @@ class Normalization:
         scale = np.array(self.scale)[:, None, None]
         normalized: np.ndarray = (pixels - offset) / scale
         return normalized.astype(np.float32)
+
+
+def mean_normalization(several: Sequence[Normalization]) -> Normalization:
+    """Return the mean of offsets and of scales, channel by channel.
+
+    Examples
+    --------
+    >>> mean_normalization([Normalization((1.0,), (4.0,)), Normalization((3.0,), (8.0,))])
+    Normalization(offset=(2.0,), scale=(6.0,))
+    """
+    offset = np.mean([one.offset for one in several], axis=0)
+    scale = np.mean([one.scale for one in several], axis=0)
+    return Normalization(tuple(offset.tolist()), tuple(scale.tolist()))
 
 
 def measure(

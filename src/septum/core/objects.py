@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 from skimage import measure
@@ -94,10 +97,70 @@ def measure_objects(
             "perimeter_px": round(float(region.perimeter), 3),
         }
         if pixel_size is not None:
-            area = float(region.area) * pixel_size[0] * pixel_size[1]
-            row |= {"area_um2": area, "y_um": float(y) * pixel_size[0], "x_um": float(x) * pixel_size[1]}
-            row["equivalent_diameter_um"] = 2 * float(np.sqrt(area / np.pi))
+            row |= _in_micrometres(float(region.area), float(y), float(x), pixel_size)
         for channel, value in enumerate(np.atleast_1d(region.intensity_mean)):
             row[f"mean_intensity_{channel}"] = float(value)
         rows.append(row)
     return rows
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What adds up over the parts of an image to the measurements of its objects: a row per object, by number."""
+
+    ids: np.ndarray  # (n,) int64, rising
+    areas: np.ndarray  # (n,) int64, pixels
+    places: np.ndarray  # (n, 2) int64, sums of rows and columns
+    values: np.ndarray  # (n, C) float64, sums of grey values
+
+
+def sums_of_objects(labels: np.ndarray, image: np.ndarray, corner: tuple[int, int]) -> Sums:
+    """Add up the objects of a part of an image: (y, x) labels, (C, y, x) image; `corner` is where it lies in the whole.
+
+    Examples
+    --------
+    >>> sums = sums_of_objects(np.array([[7, 7, 0]]), np.array([[[4, 6, 0]]]), corner=(0, 10))
+    >>> sums.ids, sums.areas, sums.places, sums.values
+    (array([7]), array([2]), array([[ 0, 21]]), array([[10.]]))
+    """
+    rows, columns = np.nonzero(labels)
+    ids, which = np.unique(labels[rows, columns], return_inverse=True)
+
+    def total(weights: np.ndarray) -> np.ndarray:
+        return np.bincount(which, weights, len(ids))
+
+    areas = np.bincount(which, minlength=len(ids))
+    # whole numbers below 2**53, so that the sums in float64 are exact
+    places = [total(at).astype(np.int64) + start * areas for at, start in zip((rows, columns), corner, strict=True)]
+    values = [total(channel[rows, columns]) for channel in image.astype(np.float64)]
+    return Sums(ids.astype(np.int64), areas.astype(np.int64), np.stack(places, 1), np.stack(values, 1))
+
+
+def rows_of_sums(sums: Sums, pixel_size: tuple[float, float] | None) -> Iterator[Row]:
+    """Yield the rows that `measure_objects` has for instances, as far as sums tell: area, position and intensity.
+
+    Examples
+    --------
+    >>> next(rows_of_sums(sums_of_objects(np.array([[1, 1]]), np.array([[[4, 6]]]), (0, 0)), pixel_size=None))
+    {'object': 1, 'area_px': 2, 'y_px': 0.0, 'x_px': 0.5, 'mean_intensity_0': 5.0}
+    """
+    centres = sums.places / sums.areas[:, None]
+    means = sums.values / sums.areas[:, None]
+    for number, pixels, (y, x), intensities in zip(
+        sums.ids.tolist(), sums.areas.tolist(), centres.tolist(), means.tolist(), strict=True
+    ):
+        row: Row = {"object": number, "area_px": pixels, "y_px": round(y, 3), "x_px": round(x, 3)}
+        if pixel_size is not None:
+            row |= _in_micrometres(pixels, y, x, pixel_size)
+        row |= {f"mean_intensity_{channel}": value for channel, value in enumerate(intensities)}
+        yield row
+
+
+def _in_micrometres(pixels: float, y: float, x: float, pixel_size: tuple[float, float]) -> Row:
+    area = pixels * pixel_size[0] * pixel_size[1]
+    return {
+        "area_um2": area,
+        "y_um": y * pixel_size[0],
+        "x_um": x * pixel_size[1],
+        "equivalent_diameter_um": 2 * float(np.sqrt(area / np.pi)),
+    }

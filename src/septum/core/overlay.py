@@ -65,6 +65,23 @@ def to_rgb(image: NDArray) -> Rgb:
     return np.ascontiguousarray((255 * rgb).astype(np.uint8).transpose(1, 2, 0))
 
 
+def shrink(image: NDArray, factor: int) -> NDArray:
+    """Return the means of squares of (C, Y, X) pixels, in the type of the image; at an end, of those that are there.
+
+    Examples
+    --------
+    >>> shrink(np.array([[[1, 3, 9], [5, 7, 9]]]), 2)
+    array([[[4, 9]]])
+    """
+    if factor == 1:
+        return image
+    starts = [np.arange(0, size, factor) for size in image.shape[1:]]
+    sums = np.add.reduceat(np.add.reduceat(image, starts[0], axis=1, dtype=np.float64), starts[1], axis=2)
+    counts = [np.diff([*start, size]) for start, size in zip(starts, image.shape[1:], strict=True)]
+    means = sums / np.multiply.outer(*counts)
+    return (np.rint(means) if image.dtype.kind in "iu" else means).astype(image.dtype)
+
+
 def _stretched(values: NDArray) -> NDArray[np.float32]:
     """Values -> 0..1 between two percentiles, or between the extremes where the percentiles coincide."""
     values = values.astype(np.float32)

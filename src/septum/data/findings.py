@@ -70,3 +70,7 @@ class BadFile(ImageError):
     def __init__(self, code: str, file: str | Path, problem: str, cure: str) -> None:
         self.finding = finding(code, file, problem, cure)
         super().__init__(str(self.finding))
+
+    def __reduce__(self) -> tuple[type[BadFile], tuple[str, str, str, str]]:
+        """Travel between processes as what it was made of."""
+        return BadFile, (self.finding.code, self.finding.file, self.finding.problem, self.finding.cure)

@@ -118,6 +118,7 @@ class ZarrOutput:
     path: Path
     kind: Kind
     levels: tuple[tuple[ZarrSink, ...], ...]  # per resolution level, the finest first: a sink per frame
+    origin: tuple[int, int] = (0, 0)  # (y, x) of the first pixel in the image
 
     @property
     def frames(self) -> tuple[ZarrSink, ...]:
@@ -169,6 +170,7 @@ def create_zarr(
     dtype: str | None = None,
     grid: Sequence[tuple[str, int]] = (),
     pixel_size: PixelSize | None = None,
+    origin: tuple[int, int] = (0, 0),
 ) -> ZarrOutput:
     """Make an OME-Zarr image to write to, or open it again if it is there with the same layout.
 
@@ -187,6 +189,8 @@ def create_zarr(
     grid : sequence of (axis, length)
         The frames, as an `ImageFile` has them. Axes other than T and Z become one axis Z.
     pixel_size : (y, x) in micrometre per pixel, optional
+    origin : (y, x)
+        Where the first pixel lies in the image, in pixels: a region is shown in its place.
 
     Raises
     ------
@@ -203,8 +207,8 @@ def create_zarr(
     axes = [axis for axis in "tczyx" if axis in length or axis in "yx" or (axis == "c" and kind == "probabilities")]
     levels = _halvings(shape[1:])
     attributes = {
-        "ome": _metadata(path, kind, axes, len(levels), pixel_size),
-        "septum": {"kind": kind, "grid": [[axis, n] for axis, n in grid]},
+        "ome": _metadata(path, kind, axes, len(levels), pixel_size, origin),
+        "septum": {"kind": kind, "grid": [[axis, n] for axis, n in grid], "origin": list(origin)},
     }
     with output_errors(path):
         begun = path.exists() and any(entry.suffix != ".partial" for entry in path.iterdir())
@@ -252,7 +256,8 @@ def open_zarr_output(path: str | Path) -> ZarrOutput:
         pixel_size = (scale[-2], scale[-1]) if "unit" in image["axes"][-1] else None
         array = group[level["path"]].with_config({"write_empty_chunks": True})  # a chunk of zeros is done, too
         levels.append(tuple(ZarrSink(array, place, pixel_size) for place in places))
-    return ZarrOutput(path, attributes["septum"]["kind"], tuple(levels))
+    y, x = attributes["septum"]["origin"]
+    return ZarrOutput(path, attributes["septum"]["kind"], tuple(levels), (y, x))
 
 
 def write_tiff(path: str | Path, output: ZarrOutput) -> None:
@@ -273,6 +278,13 @@ def write_tiff(path: str | Path, output: ZarrOutput) -> None:
     if size := output.frames[0].pixel_size:
         metadata |= {"PhysicalSizeY": size[0], "PhysicalSizeX": size[1]}
         metadata |= {"PhysicalSizeYUnit": "µm", "PhysicalSizeXUnit": "µm"}
+        if any(output.origin):
+            planes = math.prod(first.shape[:-2])
+            metadata["Plane"] = {
+                name: [value] * planes
+                for axis, start, step in zip("YX", output.origin, size, strict=True)
+                for name, value in ((f"Position{axis}", start * step), (f"Position{axis}Unit", "µm"))
+            }
     with (
         atomic_path(path) as beside,
         tifffile.TiffWriter(beside, ome=True, bigtiff=pixels * dtype.itemsize >= CLASSIC_TIFF_BYTES) as tif,
@@ -346,7 +358,9 @@ def _places(grid: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
     return [dict(zip((axis.lower() for axis, _ in grid), place, strict=True)) for place in at]
 
 
-def _metadata(path: Path, kind: Kind, axes: list[str], levels: int, pixel_size: PixelSize | None) -> dict[str, Any]:
+def _metadata(
+    path: Path, kind: Kind, axes: list[str], levels: int, pixel_size: PixelSize | None, origin: tuple[int, int]
+) -> dict[str, Any]:
     """OME-Zarr metadata. A pixel of every second lies where its first pixel does, a mean in the middle of its four."""
     size = {"y": pixel_size[0], "x": pixel_size[1]} if pixel_size else {"y": 1.0, "x": 1.0}
     unit = {"unit": "micrometer"} if pixel_size else {}
@@ -356,9 +370,11 @@ def _metadata(path: Path, kind: Kind, axes: list[str], levels: int, pixel_size: 
         steps: list[dict[str, Any]] = [
             {"type": "scale", "scale": [factor * size.get(axis, 1 / factor) for axis in axes]}
         ]
-        if level and kind == "probabilities":
+        middle = (factor - 1) / 2 if kind == "probabilities" else 0.0
+        first = {axis: at + middle for axis, at in zip("yx", origin, strict=True)}
+        if any(first.values()):
             steps.append(
-                {"type": "translation", "translation": [(factor - 1) / 2 * size.get(axis, 0) for axis in axes]}
+                {"type": "translation", "translation": [first.get(axis, 0) * size.get(axis, 0) for axis in axes]}
             )
         datasets.append({"path": str(level), "coordinateTransformations": steps})
     described = [{"name": axis, "type": TYPES[axis]} | (unit if axis in "yx" else {}) for axis in axes]

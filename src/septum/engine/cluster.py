@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -23,7 +24,8 @@ def run_on(client: Any, job: Job) -> Generator[tuple[Step, int, int], None, int]
     A piece whose worker dies goes to another one. What a worker wrote is whole or not there, and the same whoever
     writes it. Returns the number of objects.
     """
-    from distributed import as_completed
+    from distributed import CancelledError, KilledWorker, as_completed
+    from distributed.comm import CommClosedError
 
     objects = 0
     for step in job.steps():
@@ -31,7 +33,17 @@ def run_on(client: Any, job: Job) -> Generator[tuple[Step, int, int], None, int]
         futures = [client.submit(run_piece, str(job.folder), step, piece, pure=False) for piece in missing]
         done = step.count - len(missing)
         for future in as_completed(futures):
-            future.result()
+            try:
+                future.result()
+            except KilledWorker:
+                raise ConfigError(
+                    f"a piece of step {step.name!r} has ended every worker that tried it, most likely for lack of "
+                    "memory; give less --max-memory. What is done is kept"
+                ) from None
+            except (CancelledError, CommClosedError):
+                raise ConfigError(
+                    "the dask scheduler has gone away; start it again and repeat the command: what is done is kept"
+                ) from None
             done += 1
             yield step, done, step.count
         objects += job.finish(step)
@@ -63,6 +75,7 @@ def connect(address: str | None, workers: int) -> Iterator[Any]:
         raise ConfigError(
             'several workers need dask.distributed; install it with: pip install "septum[cluster]"'
         ) from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said in one sentence
     if address is not None:
         try:
             client = distributed.Client(address, timeout=CONNECT_SECONDS)
@@ -71,11 +84,21 @@ def connect(address: str | None, workers: int) -> Iterator[Any]:
                 f"no dask scheduler answers at {address}; start one with: dask scheduler, and workers with: dask worker"
             ) from None
         with client:
+            try:
+                client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+            except TimeoutError:
+                raise ConfigError(
+                    f"the dask scheduler at {address} has no workers; start some with: dask worker {address}"
+                ) from None
             yield client
         return
     with (
         distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address=None
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=None,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

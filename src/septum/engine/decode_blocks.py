@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,10 +13,14 @@ import numpy as np
 
 from septum.config import Decoding
 from septum.core.decode import connected, decode, finish, reach
+from septum.core.objects import sums_of_objects
+from septum.core.overlay import shrink
 from septum.core.stitch import Edges, edges, first_numbers, join, number_objects
 from septum.core.targets import TARGETS
-from septum.core.tiling import Region, Sink
+from septum.core.tiling import Region, Sink, Source
 from septum.data.files import atomic_path
+
+LARGEST = 1024  # pixels per side of what is kept for an overlay
 
 
 class Store(Sink, Protocol):
@@ -44,6 +49,8 @@ class BlockDecoding:
     components: Store | None  # instances only, (1, Y, X) uint32: numbered within each block
     objects: Store | None  # the same with numbers of the whole image, extended and without small holes
     folder: Path  # of what the blocks tell each other
+    image: Source  # grey values as they are, of which the labels show the part that begins at `origin`
+    origin: tuple[int, int] = (0, 0)
 
     @property
     def steps(self) -> list[tuple[str, Callable[[int], None]]]:
@@ -55,6 +62,11 @@ class BlockDecoding:
             ("objects", self.finish_objects),
             ("labels", self.write_labels),
         ]
+
+    @property
+    def halvings(self) -> int:
+        """How often the image is halved for an overlay; the labels' pyramid has that level."""
+        return max(0, math.ceil(math.log2(max(self.labels.shape[1:]) / LARGEST)))
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -76,15 +88,14 @@ class BlockDecoding:
 
     def is_done(self, step: str, block: int) -> bool:
         """Whether a step is done for a block."""
-        if step in ("labels", "classes"):
-            return self.labels.is_done(self.region(block))
         return self._note(step, block).exists()
 
     def write_classes(self, block: int) -> None:
-        """Write the most probable class of every pixel."""
+        """Write the most probable class of every pixel; tell how the image looks from afar."""
         region = self.region(block)
         classes = decode("classes", self.probabilities.read(region))
         self.labels.write(region, classes[None].astype(np.uint8))
+        self._tell("classes", block, small=shrink(self._pixels(region), 2**self.halvings))
 
     def find_components(self, block: int) -> None:
         """Number the components of the seeds within a block."""
@@ -144,11 +155,30 @@ class BlockDecoding:
         return int(np.load(self.folder / "numbers.npy", mmap_mode="r").max(initial=0))
 
     def write_labels(self, block: int) -> None:
-        """Write the final numbers."""
+        """Write the final numbers; tell what adds up to measurements of objects, and how the image looks from afar."""
         assert self.objects is not None
         numbers = np.load(self.folder / "numbers.npy", mmap_mode="r")
         region = self.region(block)
-        self.labels.write(region, numbers[self.objects.read(region)].astype(np.uint32))
+        labels = numbers[self.objects.read(region)]
+        self.labels.write(region, labels.astype(np.uint32))
+        pixels = self._pixels(region)
+        sums = sums_of_objects(labels[0], pixels, (region[0].start, region[1].start))
+        self._tell("labels", block, small=shrink(pixels, 2**self.halvings), **asdict(sums))
+
+    def from_afar(self) -> np.ndarray:
+        """Return the (C, y, x) image of the halved labels, once all blocks are done."""
+        rows = [
+            np.concatenate(
+                [self.told(self.steps[-1][0], down * self.grid[1] + across, "small") for across in range(self.grid[1])],
+                axis=2,
+            )
+            for down in range(self.grid[0])
+        ]
+        return np.concatenate(rows, axis=1)
+
+    def _pixels(self, region: Region) -> np.ndarray:
+        place = tuple(slice(part.start + at, part.stop + at) for part, at in zip(region, self.origin, strict=True))
+        return self.image.read(place)
 
     def _roots_in(self, region: Region) -> np.ndarray:
         """Components of a region that may reach into many blocks, numbered for the whole image and joined."""
@@ -180,6 +210,12 @@ class BlockDecoding:
     def _tell(self, step: str, block: int, **values: object) -> None:
         with atomic_path(self._note(step, block)) as beside:
             np.savez(beside, **values)  # type: ignore[arg-type]
+
+    def told(self, step: str, block: int, name: str) -> np.ndarray:
+        """Return one of the things that a block told in a step."""
+        with np.load(self._note(step, block)) as values:
+            value: np.ndarray = values[name]
+        return value
 
     def _told(self, step: str, block: int) -> dict[str, np.ndarray]:
         with np.load(self._note(step, block)) as values:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from septum.config import Kind, Settings, TrainConfig, TtaConfig, train_config_from_1
+from septum.core.normalize import Normalization
 from septum.core.tiling import ArraySource
 from septum.core.unet import UNet
 from septum.engine.predict import DEFAULT_MEMORY, Prediction, drain, segment
@@ -41,6 +42,7 @@ class ModelCard(Settings):
     held_out: str  # what the scores were measured on
     scores: dict[str, float]
     step: int  # the step whose weights these are
+    brightness: Normalization | None = None  # the mean of how the training images were normalised
     about: tuple[str, ...] = ()  # of a model that ships: data, split, how to make it again
     terms: str = ""  # restrictions that come with the training data; said whenever the model is loaded
     versions: dict[str, str]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from septum.config import TrainConfig
 from septum.core import augment
-from septum.core.normalize import measure
+from septum.core.normalize import Normalization, measure
 from septum.core.randomness import generator
 from septum.core.targets import TARGETS
 from septum.core.unet import input_size, margin
@@ -29,6 +29,7 @@ class TrainingImage:
     classes: Tensor  # (Y, X) uint8
     weights: Tensor  # (Y, X) float32, 0 where nothing is known or where it is held out
     positions: np.ndarray  # flat indices of the pixels that carry weight
+    normalization: Normalization  # of the image
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,6 +57,7 @@ class StreamedImage:
     shape: tuple[int, ...]  # (C, Y, X)
     count: int  # of the pixels that carry weight
     device: torch.device  # for the patches
+    normalization: Normalization  # of the image
     image: ArrayField[np.ndarray] = ArrayField()
     classes: ArrayField[np.ndarray] = ArrayField()
     weights: ArrayField[np.ndarray] = ArrayField()
@@ -68,7 +70,9 @@ class StreamedImage:
         def read(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.array(array[(..., *region)])).to(self.device)
 
-        return TrainingImage(read(self.image), read(self.classes), read(self.weights), np.empty(0, int)), grid
+        return TrainingImage(
+            read(self.image), read(self.classes), read(self.weights), np.empty(0, int), self.normalization
+        ), grid
 
 
 Images = Sequence[TrainingImage] | Sequence[StreamedImage]
@@ -119,13 +123,14 @@ def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: to
         positions = np.flatnonzero(weights)
         if not len(positions):
             continue
-        pixels = measure(one.sample.image, config.normalize)(one.sample.image)
+        normalization = measure(one.sample.image, config.normalize)
+        pixels = normalization(one.sample.image)
         if keep is in_memory:
             image, classes, weight = (torch.from_numpy(part).to(device) for part in (pixels, one.classes, weights))
-            images.append(TrainingImage(image, classes, weight, positions))
+            images.append(TrainingImage(image, classes, weight, positions, normalization))
         else:
             arrays = keep(pixels), one.classes, keep(weights), keep(positions)
-            streamed.append(StreamedImage(pixels.shape, len(positions), device, *arrays))
+            streamed.append(StreamedImage(pixels.shape, len(positions), device, normalization, *arrays))
     return images or streamed
 
 

@@ -19,9 +19,11 @@ from septum.core.normalize import NormalizedSource, measure
 from septum.core.tiling import ArraySink, ArraySource, Region, Source, Tile, measured_tiles, read_mirrored, tiles
 from septum.core.tta import versions
 from septum.core.unet import UNet, freeze
+from septum.engine.queues import ahead
 
 Result = TypeVar("Result")
 
+FEW = 64  # pixels: tiles up to this pass through the network at once
 DEFAULT_MEMORY = 2 * 10**9  # bytes that a prediction in memory may take beside image and result
 
 
@@ -45,13 +47,18 @@ def predict_logits(net: UNet, source: Source, tile: Tile, rows: int) -> Iterator
     """Run the network over a tile of a source, `rows` at a time; yields regions to write and their (K, y, x) logits."""
     weight = net.output.weight
     top, bottom = tile.read[0].start, tile.read[0].stop
+    # all logits of a tiny image may cancel to nearly nothing; these bits depend on the very sums of one pass
+    few = math.prod(part.stop - part.start for part in tile.write) <= FEW
+    if few:
+        rows = bottom - top
 
-    def bands() -> Iterator[torch.Tensor]:
+    def read() -> Iterator[torch.Tensor]:
         for start in range(top, bottom, rows):
             pixels = read_mirrored(source, (slice(start, min(start + rows, bottom)), tile.read[1]))
-            yield torch.from_numpy(np.ascontiguousarray(pixels))[None].to(weight.device, weight.dtype)
+            yield torch.from_numpy(np.ascontiguousarray(pixels))[None].to(weight.dtype)
 
-    flow = logits_in_bands(net, bands())
+    bands = (pixels.to(weight.device) for pixels in ahead(read()))
+    flow = map(net, bands) if few else logits_in_bands(net, bands)
     place, row = tile.crop[0], 0  # which of the network's output rows to keep, and where it is
     while row < place.stop:
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):

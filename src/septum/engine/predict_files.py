@@ -35,7 +35,15 @@ from septum.data.omezarr import is_zarr
 from septum.engine.memory import resident
 from septum.engine.model import Model, fingerprint
 from septum.engine.predict import DEFAULT_MEMORY, PixelsDone, Prediction, segment
-from septum.engine.stream_files import StreamOptions, StreamRecord, make_plan, needs_streaming, stream_file, too_little
+from septum.engine.stream_files import (
+    StreamOptions,
+    StreamRecord,
+    make_plan,
+    needs_streaming,
+    stem_of,
+    stream_file,
+    too_little,
+)
 from septum.errors import ConfigError, ImageError
 
 PIXEL_SIZE_TOLERANCE = 1.2  # ratio beyond which the image's scale is said to differ from the model's
@@ -99,11 +107,11 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
         found += [path for path in files if path not in found]
     stems: dict[str, Path] = {}
     for path in found:
-        if path.stem in stems:
+        if stem_of(path) in stems:
             raise ImageError(
-                f"{stems[path.stem]} and {path} would write the same results; predict them into two folders"
+                f"{stems[stem_of(path)]} and {path} would write the same results; predict them into two folders"
             )
-        stems[path.stem] = path
+        stems[stem_of(path)] = path
     return found
 
 
@@ -178,7 +186,8 @@ def predict_files(
         journal[path.stem] = {"key": key, "outputs": [file.name for file in outputs], "objects": len(new)}
         write_text(output / JOURNAL, json.dumps(journal, indent=1) + "\n")
         yield FileDone(path, tuple(outputs), len(new), skipped=False)
-    write_text(output / TABLE, _csv(rows))
+    if len(streamed) < len(paths) or rows:
+        write_text(output / TABLE, _csv(rows))
 
 
 def compare_pixel_sizes(

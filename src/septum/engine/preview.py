@@ -14,6 +14,7 @@ from septum.data.images import fit_channels, open_image, write_png
 from septum.engine.model import Model
 from septum.engine.predict import drain, segment
 from septum.engine.predict_files import FileDone
+from septum.engine.stream_files import stem_of
 
 LARGEST = 1024  # pixels per side of a preview
 
@@ -32,7 +33,7 @@ def preview_files(
         frame = open_image(path, channel=channel, level=level).frames[0]
         pixels = shrink(fit_channels(frame, model.card.channels), math.ceil(max(frame.shape[1:]) / LARGEST))
         prediction = drain(segment(model.net, model.card.config, ArraySource(pixels)))
-        picture = output / f"{path.stem}_preview.png"
+        picture = output / f"{stem_of(path)}_preview.png"
         write_png(picture, overlay(pixels, prediction.labels, kind=model.card.kind))
         yield FileDone(path, (picture,), int(prediction.labels.max(initial=0)), skipped=False)
 

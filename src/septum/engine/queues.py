@@ -1,13 +1,58 @@
-"""Writing behind: a bounded queue and its thread, so that disks and network work at the same time."""
+"""Reading ahead and writing behind: bounded queues and their threads, so that disks and network work together."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _END = object()
+PATIENCE = 0.1  # seconds between two looks whether anybody still wants what was fetched
+
+
+def ahead(items: Iterable[T], size: int = 1) -> Iterator[T]:
+    """Yield the same items, fetched by a thread while those before are in use; at most `size` wait in line.
+
+    Examples
+    --------
+    >>> list(ahead(range(3)))
+    [0, 1, 2]
+    """
+    line: queue.Queue[Any] = queue.Queue(size)
+    unwanted = threading.Event()
+    failure: list[BaseException] = []
+
+    def put(item: object) -> None:
+        while not unwanted.is_set():
+            with suppress(queue.Full):
+                line.put(item, timeout=PATIENCE)
+                return
+
+    def fetch() -> None:
+        try:
+            for item in items:
+                put(item)
+                if unwanted.is_set():
+                    break
+        except BaseException as error:  # it is raised where the item would have been used
+            failure.append(error)
+        put(_END)
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    try:
+        while (item := line.get()) is not _END:
+            yield item
+            del item
+        if failure:
+            raise failure[0]
+    finally:
+        unwanted.set()
+        thread.join()
 
 
 class Behind:

@@ -108,17 +108,25 @@ class Job:
     def measure(self, frame: int) -> None:
         """Measure how a frame is normalised, and the statistics of the network's layers where it has some."""
         source = fit_channels(self.image.frames[frame], self.model.card.channels)
-        normalization = measure(source, self.model.card.config.normalize, self.mask, name=source.frame.name)
+        if self.plan.request.statistics == "model":
+            assert self.model.card.brightness is not None  # `make_plan` has looked
+            normalization = self.model.card.brightness
+        else:
+            normalization = measure(source, self.model.card.config.normalize, self.mask, name=source.frame.name)
         if self.model.net.config.normalization != "none":
             net = fit_to_image(self.model.net, NormalizedSource(source, normalization))
             write_tensors(self._network(frame), net.state_dict(), {})
         write_text(self._statistics(frame), json.dumps(asdict(normalization)) + "\n")
 
+    def normalization(self, frame: int) -> Normalization:
+        """Return how a frame is normalised, once that is measured."""
+        values = json.loads(self._statistics(frame).read_text())
+        return Normalization(tuple(values["offset"]), tuple(values["scale"]))
+
     def source(self, frame: int) -> NormalizedSource:
         """Return a frame, normalised."""
-        values = json.loads(self._statistics(frame).read_text())
-        normalization = Normalization(tuple(values["offset"]), tuple(values["scale"]))
-        return NormalizedSource(fit_channels(self.image.frames[frame], self.model.card.channels), normalization)
+        source = fit_channels(self.image.frames[frame], self.model.card.channels)
+        return NormalizedSource(source, self.normalization(frame))
 
     def network(self, frame: int) -> UNet:
         """Return the network for a frame, without normalisation layers."""
@@ -174,6 +182,8 @@ class Job:
             components=None if classes else self._between("components").frames[frame],
             objects=None if classes else self._between("objects").frames[frame],
             folder=self.folder / f"frame{frame}",
+            image=fit_channels(self.image.frames[frame], self.model.card.channels),
+            origin=self.plan.origin,
         )
 
     def _is_done(self, step: Step, piece: int) -> bool:
@@ -192,6 +202,7 @@ class Job:
             dtype=self.plan.request.probabilities if kind == "probabilities" else None,
             grid=self.image.grid,
             pixel_size=self.image.pixel_size,
+            origin=self.plan.origin,
         )
 
     def _between(self, name: str) -> ZarrOutput:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from septum.config import TtaConfig
 from septum.core.bands import logits_in_bands
 from septum.core.layout import TooLittleMemory
+from septum.core.overlay import overlay
 from septum.core.unet import UNet, input_size, multiply_adds
 from septum.data.files import write_text
-from septum.data.images import ImageFile, fit_channels, open_image
+from septum.data.images import ImageFile, fit_channels, open_image, write_png
 from septum.data.sinks import write_tiff
 from septum.engine.cluster import connect, run_on
 from septum.engine.memory import resident
 from septum.engine.model import Model
+from septum.engine.object_table import write_table
 from septum.engine.predict import in_fastest_order
 from septum.engine.stream import PLAN, Job, Step, open_mask, run_here
 from septum.engine.stream_plan import (
@@ -35,7 +38,7 @@ from septum.engine.stream_plan import (
     write_or_resume,
 )
 from septum.engine.verify import Certificate, certify
-from septum.errors import ConfigError, ImageError
+from septum.errors import ConfigError, ImageError, OutputError
 
 PROBE_SIDE = 250  # output pixels of the tile that is timed
 
@@ -54,6 +57,7 @@ class StreamOptions:
     workers: int = 1
     cluster: str | None = None
     verify: int = 0
+    statistics: Literal["image", "model"] = "image"
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,13 @@ class StreamStarted:
 
 @dataclass(frozen=True)
 class StreamProgress:
-    """How much of a step of a frame is done."""
+    """How much of a step of a frame is done, and what part of the whole by the seconds that were foreseen."""
 
     step: str
     frame: int
     done: int
     total: int
+    part: float
 
 
 @dataclass(frozen=True)
@@ -104,45 +109,106 @@ def stream_file(
     folder, written = output / f"{stem}_work", output / f"{stem}_plan.json"
     plan = make_plan(model, model_path, model_hash, path, options, max_memory)
     suffix = "ome.zarr" if options.format == "zarr" else "tif"
-    outputs = tuple(output / f"{stem}_{name}.{suffix}" for name in ("labels", "probabilities"))
-    if written.exists() and not folder.exists() and all(file.exists() for file in outputs):
-        check_same(written, read_plan(written).request, plan.request)
-        yield StreamDone(path, (*outputs, written), 0, (), skipped=True)
-        return
+    results = tuple(output / f"{stem}_{name}.{suffix}" for name in ("labels", "probabilities"))
+    outputs = (*results, *_extras(model, plan, output, stem))
+    begun = (folder / PLAN).exists()
+    if written.exists():
+        finished = read_plan(written)
+        check_same(written, finished.request, plan.request)
+        if all(file.exists() for file in outputs):
+            shutil.rmtree(folder, ignore_errors=True)
+            yield StreamDone(path, (*outputs, written), 0, (), skipped=True)
+            return
+        plan = finished.model_copy(update={"normalization": ()})  # a result is missing: made again like the others
+    elif not begun and (there := [file for file in results if file.exists()]):
+        raise OutputError(
+            f"{there[0]} is there, but not {written.name}, which says how it was made; choose another --output, or "
+            "remove it"
+        )
     plan = write_or_resume(folder / PLAN, plan)
     job = Job(folder)
-    speed = network_speed(model.net)
-    processes = options.workers if options.cluster is None else 1
-    yield StreamStarted(path, (job.image.description, plan.describe(speed, processes)))
-    objects = yield from _run(job, options)
+    expected = Expected(job, network_speed(model.net), options)
+    note = expected.describe() + ("; goes on with what was begun" if begun else "")
+    yield StreamStarted(path, (job.image.description, note))
+    objects = yield from _run(job, options, expected)
     certificates = tuple(certify(job, options.verify)) if options.verify else ()
     for number, result in enumerate(job.outputs):
         result.finish()
         if options.format == "tiff":
-            write_tiff(outputs[number], result)
-        yield StreamProgress("pyramid", 0, number + 1, len(job.outputs))
+            write_tiff(results[number], result)
+        yield expected.progress(Step("pyramid", 0, len(job.outputs)), number + 1, len(job.outputs))
+    _write_extras(job, path, outputs[len(results) :])
+    yield expected.progress(Step("table", 0, 1), 1, 1)
+    plan = plan.model_copy(update={"normalization": tuple(map(job.normalization, range(plan.frames)))})
     write_text(written, plan.model_dump_json(indent=1) + "\n")
+    shutil.rmtree(folder)
     if options.format == "tiff":
         for result in job.outputs:
             shutil.rmtree(result.path)
-    shutil.rmtree(folder)
     yield StreamDone(path, (*outputs, written), objects, certificates)
 
 
-def _run(job: Job, options: StreamOptions) -> Generator[StreamRecord, None, int]:
+class Expected:
+    """The seconds that the steps of a prediction are foreseen to take, and how far it has come by these."""
+
+    def __init__(self, job: Job, multiply_adds_per_second: float, options: StreamOptions) -> None:
+        self.plan, self.processes = job.plan, options.workers if options.cluster is None else 1
+        steps = [(step.name, step.frame) for step in job.steps()]
+        frames = job.plan.frames
+        self.seconds = {
+            step: job.plan.seconds(step[0], multiply_adds_per_second, self.processes)
+            * (frames if step[0] in ("pyramid", "table") else 1)
+            for step in [*steps, ("pyramid", 0), ("table", 0)]
+        }
+
+    def describe(self) -> str:
+        """Say in one sentence what will happen."""
+        network = sum(seconds for (name, _), seconds in self.seconds.items() if name == "tiles")
+        return self.plan.describe(network, sum(self.seconds.values()) - network, self.processes)
+
+    def progress(self, step: Step, done: int, total: int) -> StreamProgress:
+        """Return the record of what is done of a step."""
+        this, order = (step.name, step.frame), list(self.seconds)
+        before = sum(self.seconds[one] for one in order[: order.index(this)])
+        part = (before + self.seconds[this] * done / total) / sum(self.seconds.values())
+        return StreamProgress(step.name, step.frame, done, total, part)
+
+
+def _extras(model: Model, plan: StreamPlan, output: Path, stem: str) -> tuple[Path, ...]:
+    """Return the files beside labels and probabilities: a picture per frame, and the table of objects."""
+    single = plan.frames == 1
+    names = [f"{stem}_overlay.png" if single else f"{stem}_overlay_{n:04d}.png" for n in range(plan.frames)]
+    if model.card.kind == "instances":
+        names.append(f"{stem}_objects.csv")
+    return tuple(output / name for name in names)
+
+
+def _write_extras(job: Job, path: Path, files: Sequence[Path]) -> None:
+    frames = [job.decoding(frame) for frame in range(job.plan.frames)]
+    for frame, (blocks, picture) in enumerate(zip(frames, files, strict=False)):
+        small = job.labels.levels[blocks.halvings][frame]
+        labels = small.read(tuple(slice(0, size) for size in small.shape[1:]))[0].astype(np.int64)
+        write_png(picture, overlay(blocks.from_afar(), labels, kind=job.model.card.kind))
+    if job.model.card.kind == "instances":
+        write_table(files[-1], path.name, frames, job.image.pixel_size)
+
+
+def _run(job: Job, options: StreamOptions, expected: Expected) -> Generator[StreamRecord, None, int]:
     if options.workers == 1 and options.cluster is None:
-        return (yield from _records(run_here(job)))
+        return (yield from _records(run_here(job), expected))
     with connect(options.cluster, options.workers) as client:
-        return (yield from _records(run_on(client, job)))
+        return (yield from _records(run_on(client, job), expected))
 
 
-def _records(steps: Generator[tuple[Step, int, int], None, int]) -> Generator[StreamRecord, None, int]:
+def _records(
+    steps: Generator[tuple[Step, int, int], None, int], expected: Expected
+) -> Generator[StreamRecord, None, int]:
     while True:
         try:
             step, done, total = next(steps)
         except StopIteration as end:
             return int(end.value)
-        yield StreamProgress(step.name, step.frame, done, total)
+        yield expected.progress(step, done, total)
 
 
 def make_plan(
@@ -152,6 +218,11 @@ def make_plan(
     image = open_image(path, channel=options.channel, level=options.level)
     for frame in image.frames:
         fit_channels(frame, model.card.channels)
+    if options.statistics == "model" and model.card.brightness is None:
+        raise ConfigError(
+            "the model does not say how bright its training images were, since it was made by an older Septum; train "
+            "it again, or have the brightness measured where a --mask says"
+        )
     if options.mask is not None:
         open_mask(options.mask, image)
     height, width = image.frames[0].shape[1:]
@@ -178,6 +249,7 @@ def make_plan(
             region=options.region,
             tta=options.tta,
             probabilities=options.probabilities,
+            statistics=options.statistics,
             device=model.net.output.weight.device.type,
         ),
         model_path=str(model_path.resolve()),

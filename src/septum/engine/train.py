@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 
 from septum.config import DataSource, Decoding, TrainConfig
+from septum.core.normalize import mean_normalization
 from septum.data.dataset import Dataset
 from septum.engine.holdout import HoldOut
 from septum.engine.memory import smaller, tile_memory
 from septum.engine.model import Model, ModelCard, load
-from septum.engine.patches import prepare
+from septum.engine.patches import Images, prepare
 from septum.engine.probe import begin_run
 from septum.engine.processes import ALONE, Processes
 from septum.engine.run import RunConfig, RunFolder
@@ -196,7 +197,7 @@ def fit(
             best = not scores or scores["score"] >= state.best  # of equal ones the later, which has learned more
             if best:
                 state.best = scores.get("score", state.best)
-                run.save_model(Model(state.average, _card(settings, decoding, dataset, scores, state.step)))
+                run.save_model(Model(state.average, _card(settings, decoding, dataset, images, scores, state.step)))
             if scores:
                 run.log({"step": state.step, "validation": scores})
                 records.append(Validated(state.step, scores, best))
@@ -274,7 +275,9 @@ def budget_is_gone(settings: RunConfig, state: State) -> bool:
     return settings.budget is not None and state.seconds + settings.finish_seconds > OVERTIME * settings.budget
 
 
-def _card(settings: RunConfig, decoding: Decoding, dataset: Dataset, scores: dict[str, float], step: int) -> ModelCard:
+def _card(
+    settings: RunConfig, decoding: Decoding, dataset: Dataset, images: Images, scores: dict[str, float], step: int
+) -> ModelCard:
     return ModelCard(
         config=settings.train.with_changes({"decoding": decoding.model_dump()}),
         class_names=dataset.class_names,
@@ -284,5 +287,6 @@ def _card(settings: RunConfig, decoding: Decoding, dataset: Dataset, scores: dic
         held_out=settings.held_out,
         scores=scores,
         step=step,
+        brightness=mean_normalization([image.normalization for image in images]),
         versions=settings.versions,
     )
