@@ -21,10 +21,12 @@ import torch
 
 import septum
 from septum import cli
+from septum.core.normalize import mean_normalization, measure
 from septum.data.images import write_labels, write_png
 from septum.data.labels import read_labels
 from septum.data.simulate import cells
 from septum.engine import predict_files
+from septum.engine.model import load
 from septum.engine.tensors import read_tensors
 
 SMALL = {"unet.base_channels": 2, "unet.depth": 1, "patch": 16}
@@ -600,6 +602,14 @@ def test_info_shows_the_card(trained, data):
     assert json.loads(run("info", trained, "--json").out) == json.loads(card.model_dump_json())
     with safetensors.safe_open(trained / "model.safetensors", framework="numpy") as file:
         assert json.loads(file.metadata()["septum"]) == json.loads(card.model_dump_json())
+
+
+def test_the_card_holds_the_brightness_of_the_training_images(trained, data):
+    each = [measure(picture(seed)[0][None], "standardize") for seed in range(3)]
+    card = load(trained).card
+    assert card.config.normalize == "standardize"
+    held_out = int(card.held_out.rpartition(": ")[2].removesuffix(".tif"))  # 1 of 3 images
+    assert card.brightness == mean_normalization(each[:held_out] + each[held_out + 1 :])
 
 
 def test_check_as_json(tmp_path):
