@@ -41,6 +41,14 @@ def test_a_constant_image_is_shifted_to_zero(mode):
     np.testing.assert_array_equal(measure(flat, mode)(flat), 0)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("mode", ["standardize", "percentile"])
+def test_a_mask_that_is_zero_everywhere_is_refused(mode, dtype):
+    image = np.ones((1, 4, 4), dtype)
+    with pytest.raises(ImageError, match=r"the mask of the image is zero everywhere"):
+        measure(image, mode, np.zeros((4, 4), np.uint8))
+
+
 def test_a_region_is_normalised_by_the_whole_image():
     normalization = measure(IMAGE, "standardize")
     region = (slice(3, 9), slice(10, 20))

@@ -31,7 +31,7 @@ from septum.engine import decode_blocks, object_table
 from septum.engine.decode_blocks import as_probabilities
 from septum.engine.model import Model, ModelCard, fingerprint
 from septum.engine.predict import drain, fit_to_image, predict_probabilities
-from septum.engine.stream import PLAN
+from septum.engine.stream import PLAN, Job
 from septum.engine.stream_files import StreamDone, StreamOptions, make_plan, parse_region, stream_file
 from septum.engine.stream_plan import identity
 from septum.errors import ConfigError, ImageError, OutputError
@@ -290,7 +290,6 @@ def test_the_certificate_finds_nothing_in_a_right_result_and_something_in_a_wron
         assert one.difference <= 1.01 * one.step
         assert one.labels == 0
     from septum.engine import verify
-    from septum.engine.stream import Job
 
     plan_small_tiles(model_path, image, tmp_path / "wrong")
     for name in ("labels", "probabilities"):
@@ -375,6 +374,7 @@ def test_another_model_image_or_setting_is_refused(model_path, image, tmp_path, 
     output = tmp_path / "out"
     if when == "begun":
         plan_small_tiles(model_path, image, output)
+        Job(output / "a_work").measure(0)
     else:
         stream(model_path, image, output)
     before = tree(output)

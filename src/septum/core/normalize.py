@@ -114,7 +114,9 @@ class _Passes:
         dtype = self._dtype()
         if dtype.kind != "f" and dtype.itemsize <= 2:
             beginnings = [{0}] * self.source.shape[0]
-            return [_moments(counts[0], dtype) for counts in self._count(8 * dtype.itemsize, 0, beginnings)]
+            counted = self._count(8 * dtype.itemsize, 0, beginnings)
+            self._some(int(counted[0][0].sum()))
+            return [_moments(counts[0], dtype) for counts in counted]
         n, first = 0, np.zeros((self.source.shape[0], 1))
         mean, squares = np.zeros_like(first), np.zeros_like(first)
         for pixels in self._blocks():

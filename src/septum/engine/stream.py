@@ -221,6 +221,11 @@ class Job:
         return self.folder / f"network{frame}.safetensors"
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether the first piece of a prediction is done, so that its plan binds; before that nothing depends on it."""
+    return any(folder.glob("normalization*.json"))
+
+
 class _InChunks:
     """Gathers the rows of a tile until they make whole chunks, and writes these."""
 

@@ -26,7 +26,7 @@ from septum.engine.memory import resident
 from septum.engine.model import Model
 from septum.engine.object_table import write_table
 from septum.engine.predict import in_fastest_order
-from septum.engine.stream import PLAN, Job, Step, open_mask, run_here
+from septum.engine.stream import PLAN, Job, Step, has_begun, open_mask, run_here
 from septum.engine.stream_plan import (
     Box,
     Request,
@@ -120,6 +120,10 @@ def stream_file(
             yield StreamDone(path, (*outputs, written), 0, (), skipped=True)
             return
         plan = finished.model_copy(update={"normalization": ()})  # a result is missing: made again like the others
+    elif begun and not has_begun(folder) and read_plan(folder / PLAN).request != plan.request:
+        for left in (folder, *(output / f"{stem}_{name}.ome.zarr" for name in ("labels", "probabilities"))):
+            shutil.rmtree(left, ignore_errors=True)  # as after an image that could not be read: it may be mended
+        begun = False
     elif not begun and (there := [file for file in results if file.exists()]):
         raise OutputError(
             f"{there[0]} is there, but not {written.name}, which says how it was made; choose another --output, or "
