@@ -32,7 +32,7 @@ from septum.engine.decode_blocks import as_probabilities
 from septum.engine.model import Model, ModelCard, fingerprint
 from septum.engine.predict import drain, fit_to_image, predict_probabilities
 from septum.engine.stream import PLAN, Job
-from septum.engine.stream_files import StreamDone, StreamOptions, make_plan, parse_region, stream_file
+from septum.engine.stream_files import StreamDone, StreamOptions, StreamProgress, make_plan, parse_region, stream_file
 from septum.engine.stream_plan import identity
 from septum.errors import ConfigError, ImageError, OutputError
 
@@ -462,6 +462,15 @@ def test_large_files_and_zarr_folders_are_told_apart_without_being_read(tmp_path
     first = identity(folder)
     (folder / "zarr.json").write_text("[]")
     assert identity(folder) != first
+
+
+def test_progress_rises_to_the_end_through_all_steps(model_path, image, tmp_path):
+    records = [one for one in stream(model_path, image, tmp_path / "out") if isinstance(one, StreamProgress)]
+    parts = [one.part for one in records]
+    assert parts == sorted(parts)
+    assert 0 < parts[0] < 0.1 < parts[-1] == pytest.approx(1)
+    names = ["statistics", "tiles", "components", "objects", "labels", "pyramid", "table"]
+    assert list(dict.fromkeys(one.step for one in records)) == names
 
 
 def test_the_plan_is_what_was_written(model_path, image, tmp_path):
