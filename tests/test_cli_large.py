@@ -22,6 +22,11 @@ from septum.data.simulate import cells
 from tests.engine.test_stream import make_model, tree
 from tests.test_cli import assert_refused, grow, run, small_disk, spawn
 
+# dask's own: sockets that its processes leave to the garbage collector
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 SHAPE = (96, 130)
 
 
@@ -273,6 +278,11 @@ def dask_processes(workers):
     quiet = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     running = [subprocess.Popen(command, **quiet) for command in commands]
     try:
+        import distributed
+
+        with distributed.Client(address, timeout=60) as client:
+            if workers:
+                client.wait_for_workers(workers, timeout=60)
         yield address, running[1:]
     finally:
         for process in running:
@@ -328,7 +338,6 @@ def test_a_scheduler_that_is_not_there_or_has_no_workers(model, tmp_path, monkey
     assert_refused(
         run(*words, "tcp://127.0.0.1:9", "--workers", 2), "--cluster has workers of its own; give one of both"
     )
-    monkeypatch.setattr("septum.engine.cluster.CONNECT_SECONDS", 20)
     with dask_processes(0) as (address, _):
         assert_refused(
             run(*words, address), f"the dask scheduler at {address} has no workers; start some with: dask worker"

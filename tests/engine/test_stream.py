@@ -181,7 +181,7 @@ def test_the_overlay_is_that_of_the_pyramid(tmp_path, monkeypatch, kind):
     image = np.pad(image_of(), [(0, 0), (0, 500), (0, 411)], mode="reflect")[0]
     tifffile.imwrite(tmp_path / "a.tif", image, tile=(32, 32))
     monkeypatch.setattr(decode_blocks, "LARGEST", 400)
-    plan_small_tiles(model_path, tmp_path / "a.tif", tmp_path / "out", block=64)
+    plan_small_tiles(model_path, tmp_path / "a.tif", tmp_path / "out", block=64, stride=(256, 256), chunk=64, rows=48)
     stream(model_path, tmp_path / "a.tif", tmp_path / "out", small=False)
     small = np.add.reduceat(np.add.reduceat(image, np.arange(0, 650, 2), 0, dtype=int), np.arange(0, 601, 2), 1)
     small[:, :-1], small[:, -1] = np.rint(small[:, :-1] / 4), np.rint(small[:, -1] / 2)
