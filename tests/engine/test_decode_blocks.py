@@ -100,3 +100,27 @@ def test_a_block_without_background_and_an_image_without_objects(tmp_path):
     count, result = in_blocks("border", Decoding(), everything[::-1], 16, tmp_path / "b")
     assert count == 0
     assert not result.any()
+
+
+def crowd(side, across):
+    """`across` x `across` rectangles, and one object that winds through all rows between them, as uint8."""
+    rng, step = np.random.default_rng(0), side // across
+    mask = np.zeros((side, side), bool)
+    for y, x in np.ndindex(across, across):
+        height, width = rng.integers(6, step - 12, 2)
+        mask[y * step + 7 : y * step + 7 + height, x * step + 7 : x * step + 7 + width] = True
+    for row in range(across):
+        mask[row * step : row * step + 3] = True
+        end = slice(side - 3, side) if row % 2 else slice(0, 3)
+        mask[row * step : (row + (row + 1 < across)) * step, end] = True
+    foreground = rng.integers(0, 100, mask.shape, np.uint8) + np.uint8(150) * mask
+    return np.stack([255 - foreground, foreground])
+
+
+def test_ten_thousand_objects_and_one_that_winds_through_all_blocks(tmp_path):
+    stored = crowd(4096, 100)
+    count, streamed = in_blocks("border", Decoding(), stored, 1024, tmp_path)
+    assert count == 10_001
+    np.testing.assert_array_equal(streamed, decode("border", as_probabilities(stored), Decoding()))
+    blocks = [streamed[y : y + 1024, x : x + 1024] for y in range(0, 4096, 1024) for x in range(0, 4096, 1024)]
+    assert all((block == 1).any() for block in blocks)

@@ -39,7 +39,7 @@ def test_a_small_memory_budget_changes_the_tiles_and_not_the_result():
 @pytest.mark.parametrize("shape", [(10, 10), (1, 5000), (1, 1)])
 def test_any_size_is_predicted_exactly(shape):
     image = np.random.default_rng(1).random((1, *shape))
-    result = drain(segment(NET, CONFIG, ArraySource(image), max_memory=85 * 10**6))
+    result = drain(segment(NET, CONFIG, ArraySource(image), max_memory=102 * 10**6))
     pixels = measure(image, "standardize")(image)
     np.testing.assert_allclose(result.probabilities, whole(NET, pixels), atol=1e-6)
     assert result.labels.shape == shape

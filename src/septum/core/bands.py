@@ -8,22 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from septum.config import UNetConfig
-from septum.core.unet import UNet
+from septum.core.unet import UNet, cropped
 
 
-def logits_in_bands(net: UNet, bands: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Run the network over an image from top to bottom: what `UNet.forward` gives, band by band.
+def logits_in_bands(net: UNet, bands: Iterable[Tensor], rows: int) -> Iterator[Tensor]:
+    """Run the network over an image from top to bottom: what `UNet.forward` gives, a few rows at a time.
 
     Every layer works on the rows that have arrived, and keeps the few that the next ones need. No feature map of the
-    whole image is ever there, no row is computed twice, and memory depends on width and height of a band only.
+    whole image is ever there, no row is computed twice, and memory depends on the width and on `rows` only.
 
     Parameters
     ----------
     net : UNet
         In evaluation mode, without normalisation layers (`septum.core.unet.freeze` builds them in).
     bands : iterable of (1, C, rows, X) tensors
-        The rows of one image of an admissible size, in order, any number at a time. Few rows at a time are slow:
-        ``8 * 2**depth`` keep the deepest level busy.
+        The rows of one image of an admissible size, in order, any number at a time.
+    rows : int
+        That each layer works on at a time, whatever its level: more keep it busier, and take more memory.
 
     Yields
     ------
@@ -34,46 +35,68 @@ def logits_in_bands(net: UNet, bands: Iterable[Tensor]) -> Iterator[Tensor]:
     --------
     >>> net = UNet(UNetConfig(base_channels=2, depth=2)).eval()
     >>> bands = torch.zeros(1, 1, 60, 44).split(16, dim=2)
-    >>> [tuple(logits.shape[2:]) for logits in logits_in_bands(net, bands)]
+    >>> [tuple(logits.shape[2:]) for logits in logits_in_bands(net, bands, rows=8)]
     [(8, 4), (12, 4)]
     """
     assert net.config.normalization == "none"
     assert not net.training
     depth = net.config.depth
-    skips = [_Rows(cropped=_cropped(level, depth)) for level in range(depth)]
-    flow: Iterator[Tensor] = iter(bands)
+    skips = [_Rows(cropped=cropped(level, depth)) for level in range(depth)]
+    flow = _in_parts(iter(bands), rows)
     for level in range(depth):
-        flow = _pool(_keep(_convolve(net.contracting[level], flow), skips[level]))
+        flow = _in_parts(_pool(_keep(_convolve(net.contracting[level], flow), skips[level])), rows)
     flow = _convolve(net.contracting[depth], flow)
     for level in reversed(range(depth)):
-        flow = _convolve(net.expansive[level], _join(net, level, flow, skips[level]))
+        flow = _convolve(net.expansive[level], _join(net, level, flow, skips[level], rows))
     return map(net.output, flow)
 
 
-def band_memory(config: UNetConfig, width: int, rows: int) -> int:
-    """Bytes of float32 values that `logits_in_bands` holds at its worst moment, for input bands of `rows` x `width`.
+def band_memory(config: UNetConfig, height: int, width: int, rows: int) -> int:
+    """Bytes of float32 values that `logits_in_bands` holds at its worst moment, for an image of (height, width) pixels.
 
-    What waits at the skips, and around the widest convolution its input, the copy that joins it to the rows before,
-    and its output.
+    What waits at the skips, the two rows that each convolution keeps, what is gathered before the pooled levels, and
+    around the convolution that is at work its input, the pieces that it was joined from, its output and its weights.
     """
-    values, active = 0, 0
+    values: int = 0
     for level in range(config.depth + 1):
-        channels = config.base_channels * 2**level
-        columns, height = width // 2**level + 1, max(1, rows // 2**level)
+        row = config.base_channels * 2**level * (width // 2**level + 1)
         if level < config.depth:
-            values += channels * columns * (_cropped(level, config.depth) + 2 * height)
-        active = max(active, columns * (height + 2) * channels * 5)
-        values += columns * channels * 8  # the two rows that each of its four convolutions keeps
-    return 4 * (values + active)
+            values += row * min(waiting(level, config.depth, rows), height // 2**level + 1)
+        values += row * (8 + rows + 4)
+    active: int = config.base_channels * (width + 2**config.depth) * 8 * (rows + 4)
+    weights: int = 9 * (config.base_channels * 2**config.depth) ** 2
+    total: int = 4 * (values + active + weights)
+    return total
 
 
-def _cropped(level: int, depth: int) -> int:
-    """Pixels that a skip loses per side before it meets the up-sampled map."""
-    pixels: int = 12 * 2 ** (depth - 1 - level) - 8
-    return pixels
+def waiting(level: int, depth: int, rows: int) -> int:
+    """Rows of a skip that wait at most, where each layer works on a power of two of rows at a time.
+
+    Examples
+    --------
+    >>> [waiting(level, depth=4, rows=8) for level in range(4)]
+    [216, 104, 48, 20]
+    """
+    below = depth - level
+    left_over = max(0, rows // 2 - 4) * (2 ** (below + 1) - 2)  # at each of the poolings, until there are enough
+    rows_waiting: int = cropped(level, depth) + rows * 2**below + left_over
+    return rows_waiting
 
 
 # In these generators nothing but what is still needed keeps a name while the layers after them run.
+
+
+def _in_parts(bands: Iterator[Tensor], rows: int) -> Iterator[Tensor]:
+    """The same rows, so many at a time; the first part has the four more that two convolutions take."""
+    waiting, wanted = _Rows(), rows + 4
+    for band in bands:
+        waiting.add(band)
+        del band
+        while waiting.count >= wanted:
+            yield waiting.take(wanted)
+            wanted = rows
+    if waiting.count:
+        yield waiting.take(waiting.count)
 
 
 def _convolve(block: nn.Module, bands: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -85,22 +108,21 @@ def _convolve(block: nn.Module, bands: Iterator[Tensor]) -> Iterator[Tensor]:
 
 def _convolve_once(convolution: nn.Conv2d, bands: Iterator[Tensor]) -> Iterator[Tensor]:
     """A valid 3x3 convolution and ReLU; the last two rows of what came are the first of what comes."""
-    before: Tensor | None = None
+    rows: list[Tensor] = []
     for band in bands:
-        rows = band if before is None else torch.cat([before, band], dim=2)
+        rows.append(band)
         del band
-        before = rows[:, :, -2:].clone()
-        if rows.shape[2] <= 2:
-            continue
-        after = convolution(rows)
-        del rows
-        yield nn.functional.relu_(after)
+        rows = [torch.cat(rows, dim=2)]
+        if rows[0].shape[2] > 2:
+            rows.append(rows[0][:, :, -2:].clone())
+            yield nn.functional.relu_(convolution(rows.pop(0)))
 
 
 def _keep(bands: Iterator[Tensor], skip: _Rows) -> Iterator[Tensor]:
     for band in bands:
         skip.add(band)
         yield band
+        del band
 
 
 def _pool(bands: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -113,16 +135,16 @@ def _pool(bands: Iterator[Tensor]) -> Iterator[Tensor]:
             yield nn.functional.max_pool2d(waiting.take(waiting.count // 2 * 2), 2)
 
 
-def _join(net: UNet, level: int, bands: Iterator[Tensor], skip: _Rows) -> Iterator[Tensor]:
+def _join(net: UNet, level: int, bands: Iterator[Tensor], skip: _Rows, rows: int) -> Iterator[Tensor]:
     """Up-convolution, and beside it the rows of the skip."""
     for band in bands:
-        up = net.up[level](band)
-        del band
-        if net.config.relu_after_up:
-            nn.functional.relu_(up)
-        joined = torch.cat([up, skip.take(up.shape[2])], dim=1)
-        del up
-        yield joined
+        for part in torch.split(band, max(1, rows // 2), dim=2):
+            joined = [net.up[level](part)]
+            if net.config.relu_after_up:
+                nn.functional.relu_(joined[0])
+            joined.append(skip.take(joined[0].shape[2]))
+            joined = [torch.cat(joined, dim=1)]
+            yield joined.pop()
 
 
 class _Rows:

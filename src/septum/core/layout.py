@@ -9,15 +9,16 @@ from dataclasses import dataclass
 
 from septum.config import TtaConfig, UNetConfig
 from septum.core.bands import band_memory
-from septum.core.tiling import Region
+from septum.core.tiling import Region, measured_tiles
 from septum.core.tta import versions
-from septum.core.unet import input_size, multiply_adds
+from septum.core.unet import freeze_memory, input_size, multiply_adds, n_weights
 from septum.errors import ConfigError
 
 TILE_PIXELS = 2**24  # that a tile has at most: what a crash may cost, and what machines share
-BAND_COST = {8: 1.0, 4: 1.1, 2: 1.4, 1: 2.0}  # rows of a band at the deepest level -> time per multiply-add
-SCRATCH = 1.8  # growth of the process over the values counted, measured 1.5 to 1.75 beyond OVERHEAD at widths 4 to 64
-OVERHEAD = 80 * 10**6  # bytes that it grows by beyond that
+BAND_COST = {16: 1.0, 8: 1.02, 4: 1.3, 2: 2.0, 1: 4.0}  # rows that a layer works on -> time per multiply-add
+SCRATCH = 1.1  # growth of the process over the values counted
+READ = 24  # bytes of a value that is read, until it is normalised
+OVERHEAD = 100 * 10**6  # bytes that it grows by beyond that: decoding, compression, libraries
 
 
 class TooLittleMemory(ConfigError):
@@ -36,7 +37,7 @@ class Layout:
     """Tiles and bands of one image."""
 
     stride: tuple[int, int]  # output pixels of a tile per axis
-    rows: int  # of the input that pass through the network together
+    rows: int  # of the input that are read together, and pass the deepest level together
     memory: int  # bytes that the process grows by
     multiply_adds: int  # of all tiles
     redundancy: float  # these, over those of one pass over the whole image
@@ -78,14 +79,14 @@ def plan_layout(
     >>> from septum.config import paper_2015
     >>> plan = plan_layout((8192, 8192), paper_2015(), max_memory=1_500_000_000)
     >>> plan.stride, plan.rows, round(plan.redundancy, 3)
-    ((8192, 2048), 128, 1.023)
+    ((8192, 2048), 256, 1.023)
     """
     grid = math.lcm(step, 2**config.depth)
     best, best_cost, smallest = None, math.inf, math.inf
     for deepest, slower in BAND_COST.items():
         rows = deepest * 2**config.depth
         for stride in itertools.product(*(_strides(size, grid) for size in shape)):
-            memory = _memory(shape, stride, config, rows, tta)
+            memory = _memory(shape, stride, config, deepest, tta, step)
             smallest = min(smallest, memory)
             pixels = math.prod(min(part, size) for part, size in zip(stride, shape, strict=True))
             if memory > max_memory or (pixels > tile_pixels and stride != (grid, grid)):
@@ -117,19 +118,32 @@ def _strides(size: int, grid: int) -> list[int]:
     return sorted({math.ceil(steps / min(count, steps)) * grid for count in counts}, reverse=True)
 
 
-def _memory(shape: Sequence[int], stride: Sequence[int], config: UNetConfig, rows: int, tta: TtaConfig | None) -> int:
+def _memory(
+    shape: Sequence[int], stride: Sequence[int], config: UNetConfig, deepest: int, tta: TtaConfig | None, chunk: int
+) -> int:
     tile = tuple(slice(0, min(part, size)) for part, size in zip(stride, shape, strict=True))
     height, width = (part.stop for part in tile)
-    widest, largest = 0, 0
+    rows = deepest * 2**config.depth
+    network, largest, widest = 0, 0, 0
     for region in _in_versions(shape, tile, config, tta):
-        across = input_size(region[1].stop - region[1].start, config.depth)
-        down = input_size(region[0].stop - region[0].start, config.depth)
-        widest = max(widest, band_memory(config, across, min(rows, down)))
+        down, across = (input_size(part.stop - part.start, config.depth) for part in region)
+        network = max(network, band_memory(config, down, across, deepest))
         largest = max(largest, math.prod(part.stop - part.start for part in region))
-    kept = rows * width * 4 * (3 * config.n_classes + 4 * config.in_channels)  # bands that are read and written
-    if tta is not None:  # the sum in float64, and a version there and back
-        kept += config.n_classes * (8 * height * width + 8 * largest + 8 * height * width)
-    return int(SCRATCH * widest) + OVERHEAD + kept
+        widest = max(widest, across)
+    read = min(rows, down) * widest
+    kept = 3 * 2 * min(chunk, height) * width * config.n_classes  # rows of a chunk, gathered and compressed
+    if tta is not None:  # the sum in float64, a version there and back, two tiles that are being written
+        kept = config.n_classes * (8 * largest + 28 * height * width)
+        if tta.kind == "rotations":
+            read = max(read, (widest + rows) ** 2 // 2)  # a turned band is read as the rectangle around it
+    memory: int = int(SCRATCH * network) + OVERHEAD + kept + READ * config.in_channels * read
+    if config.normalization == "none":
+        return memory
+    measured = measured_tiles(shape, config.depth)
+    side = max(part.stop - part.start for part in measured[0])
+    # the network is there a second time, with the statistics of its layers built in
+    memory = max(memory, OVERHEAD + freeze_memory(config, len(measured), side))
+    return memory + 4 * n_weights(config)
 
 
 def _in_versions(shape: Sequence[int], tile: Region, config: UNetConfig, tta: TtaConfig | None) -> Iterator[Region]:

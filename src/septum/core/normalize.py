@@ -31,7 +31,8 @@ class Normalization:
         """Map (C, y, x) pixels of any type to float32."""
         offset = np.array(self.offset)[:, None, None]
         scale = np.array(self.scale)[:, None, None]
-        normalized: np.ndarray = (pixels - offset) / scale
+        normalized: np.ndarray = pixels - offset
+        normalized /= scale
         return normalized.astype(np.float32)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -154,7 +155,7 @@ class ImageNorm(nn.Module):
     """Normalise each channel by its mean and standard deviation over an image, then scale and shift it.
 
     In training every sample (a patch) stands for its image. Otherwise the samples of a batch are tiles of one image:
-    the statistics are those of all of them, and are kept in `statistics` (mean, variance) for `freeze`.
+    the statistics are those of all of them.
     """
 
     EPSILON = 1e-5
@@ -163,17 +164,12 @@ class ImageNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.statistics: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         def normalize(part: Tensor) -> Tensor:
             return nn.functional.batch_norm(part, None, None, self.weight, self.bias, True, eps=self.EPSILON)
 
-        if self.training:
-            return normalize(x) if len(x) == 1 else torch.cat([normalize(part) for part in torch.split(x, 1)])
-        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-        self.statistics = mean, variance
-        return normalize(x)
+        return torch.cat([normalize(part) for part in torch.split(x, 1)]) if self.training else normalize(x)
 
 
 def freeze(net: UNet, tiles: Tensor) -> UNet:
@@ -194,24 +190,64 @@ def freeze(net: UNet, tiles: Tensor) -> UNet:
     UNet
         In evaluation mode. Over these tiles it gives the same logits as `net`, to rounding.
     """
-    net.eval()
-    with torch.inference_mode():
-        net(tiles)
-    frozen = UNet(net.config.with_changes({"normalization": "none"})).to(tiles.device, tiles.dtype)
-    state = {name: value for name, value in net.state_dict().items() if name.split(".")[0] in ("up", "output")}
+    frozen = UNet(net.config.with_changes({"normalization": "none"})).to(tiles.device, tiles.dtype).eval()
+    frozen.up.load_state_dict(net.up.state_dict())
+    frozen.output.load_state_dict(net.output.state_dict())
+    parts, skips = list(torch.split(tiles, 1)), []  # one tile after the other goes through a layer
     with torch.no_grad():
-        for path in ("contracting", "expansive"):
-            for level, block in enumerate(getattr(net, path)):
-                for k in range(2):
-                    convolution, norm = block[3 * k], block[3 * k + 1]
-                    mean, variance = (value.double() for value in norm.statistics)
-                    factor = norm.weight.double() / (variance + ImageNorm.EPSILON).sqrt()
-                    weight = convolution.weight.double() * factor[:, None, None, None]
-                    bias = (convolution.bias.double() - mean) * factor + norm.bias.double()
-                    state[f"{path}.{level}.{2 * k}.weight"] = weight.to(tiles.dtype)
-                    state[f"{path}.{level}.{2 * k}.bias"] = bias.to(tiles.dtype)
-    frozen.load_state_dict(state)
-    return frozen.eval()
+        for level, block in enumerate(net.contracting):
+            _freeze_block(block, frozen.contracting[level], parts)
+            if level < net.config.depth:
+                shape = [size - 2 * cropped(level, net.config.depth) for size in parts[0].shape[2:]]
+                skips.append([centre_crop(part, shape).clone() for part in parts])
+                for number in range(len(parts)):
+                    parts[number] = nn.functional.max_pool2d(parts[number], 2)
+        for level in reversed(range(net.config.depth)):
+            skip = skips.pop()
+            for number in range(len(parts)):
+                up = net.up[level](parts[number])
+                up = nn.functional.relu_(up) if net.config.relu_after_up else up
+                parts[number] = torch.cat([up, skip.pop(0)], dim=1)
+            _freeze_block(net.expansive[level], frozen.expansive[level], parts)
+    return frozen
+
+
+def _freeze_block(block: Any, frozen: Any, parts: list[Tensor]) -> None:
+    """Two layers of `freeze`; replaces the tiles by what comes out of them."""
+    for k in range(2):
+        convolution, norm, plain = block[3 * k], block[3 * k + 1], frozen[2 * k]
+        for number in range(len(parts)):
+            parts[number] = convolution(parts[number])
+        moments = [torch.var_mean(part, dim=(0, 2, 3), correction=0) for part in parts]
+        variances, means = (torch.stack(values).double() for values in zip(*moments, strict=True))
+        mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)  # tiles are of one size
+        factor = norm.weight.double() / (variance + ImageNorm.EPSILON).sqrt()
+        plain.weight.copy_(convolution.weight.double() * factor[:, None, None, None])
+        plain.bias.copy_((convolution.bias.double() - mean) * factor + norm.bias.double())
+        centre, slope = (value.to(parts[0].dtype)[:, None, None] for value in (mean, factor))
+        for part in parts:
+            nn.functional.relu_(part.sub_(centre).mul_(slope).add_(norm.bias[:, None, None]))
+
+
+def freeze_memory(config: UNetConfig, count: int, side: int) -> int:
+    """Bytes of float32 values that `freeze` holds at its worst moment, for square tiles of `side` pixels.
+
+    That moment is in the first level, or in the last where each tile has twice the channels.
+    """
+    last = side - 2 * margin(config.depth) + 4
+    return 4 * config.base_channels * max((count + 1) * side**2, (2 * count + 2) * last**2)
+
+
+def cropped(level: int, depth: int) -> int:
+    """Pixels that a skip loses per side before it meets the up-sampled map.
+
+    Examples
+    --------
+    >>> [cropped(level, depth=4) for level in range(4)]
+    [88, 40, 16, 4]
+    """
+    pixels: int = 12 * 2 ** (depth - 1 - level) - 8
+    return pixels
 
 
 def dropout(x: Tensor, share: float, generators: Sequence[torch.Generator | None]) -> Tensor:
@@ -289,6 +325,15 @@ def multiply_adds(config: UNetConfig, shape: Sequence[int]) -> int:
     150.43
     """
     return sum(before * after * taps * math.prod(sizes) for _, before, after, taps, sizes in layers(config, shape))
+
+
+def n_weights(config: UNetConfig) -> int:
+    """Weights of all convolutions, without biases."""
+    shape = [input_size(1, config.depth)] * 2
+    return sum(
+        before * after * (4 if name.startswith("up") else taps)  # an up-convolution has one tap per output pixel
+        for name, before, after, taps, _ in layers(config, shape)
+    )
 
 
 def check_stride(stride: int, depth: int) -> None:

@@ -27,10 +27,10 @@ def run_on(client: Any, job: Job) -> Generator[tuple[Step, int, int], None, int]
     from distributed import CancelledError, KilledWorker, as_completed
     from distributed.comm import CommClosedError
 
-    objects = 0
+    objects, plan = 0, job.plan.model_dump_json()
     for step in job.steps():
         missing = job.missing(step)
-        futures = [client.submit(run_piece, str(job.folder), step, piece, pure=False) for piece in missing]
+        futures = [client.submit(run_piece, str(job.folder), plan, step, piece, pure=False) for piece in missing]
         done = step.count - len(missing)
         for future in as_completed(futures):
             try:
@@ -50,13 +50,13 @@ def run_on(client: Any, job: Job) -> Generator[tuple[Step, int, int], None, int]
     return objects
 
 
-def run_piece(folder: str, step: Step, piece: int) -> None:
+def run_piece(folder: str, plan: str, step: Step, piece: int) -> None:
     """Do one piece of a step: what a worker is asked for."""
-    _job(folder).run(step, piece)
+    _job(folder, plan).run(step, piece)
 
 
 @lru_cache(maxsize=1)
-def _job(folder: str) -> Job:
+def _job(folder: str, plan: str) -> Job:  # a smaller plan is another job
     return Job(Path(folder))
 
 

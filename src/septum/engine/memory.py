@@ -1,9 +1,11 @@
-"""How much memory a training takes: measured, and what to do without when there is too little."""
+"""How much memory a process holds and a training takes: measured, and what to do when there is too little."""
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,6 +18,7 @@ from septum.errors import ConfigError
 
 RESERVE = 0.9  # of the memory that is allowed is planned with; the rest is for what a measurement misses
 DATA = 0.5  # of the memory that is allowed may be taken by a data set; a larger one is streamed
+M_MMAP_THRESHOLD, LARGE_ARRAY = -3, 2**20  # a parameter of glibc; bytes
 RISE = 2.0  # the most that a measured step grows over the one before it, in pixels
 
 
@@ -54,6 +57,17 @@ def resident() -> int:
         return 0
     line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) * 1024
+
+
+def return_what_is_freed() -> None:
+    """Let the C library give every large array back to the system when it is freed, as it does with the first ones.
+
+    Without this glibc keeps what was freed, in pieces that the next arrays may not fit into: measured, 15 to 20 % more
+    for a streamed prediction, and all of it kept until the end.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_ARRAY)
 
 
 def free() -> int:
@@ -172,6 +186,11 @@ def _too_little(limit: int, needed: int) -> ConfigError:
     )
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error says that memory is short, of this machine or of its GPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def smaller(config: TrainConfig, error: Exception) -> TrainConfig:
     """Return settings whose steps take less memory: half the batch, then about half a patch.
 
@@ -182,8 +201,7 @@ def smaller(config: TrainConfig, error: Exception) -> TrainConfig:
     ConfigError
         If the patch is the smallest that the network allows.
     """
-    lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-    if not lacking:
+    if not lacks_memory(error):
         raise error
     if config.batch > 1:
         return config.with_changes({"batch": config.batch // 2})

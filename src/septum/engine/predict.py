@@ -58,7 +58,7 @@ def predict_logits(net: UNet, source: Source, tile: Tile, rows: int) -> Iterator
             yield torch.from_numpy(np.ascontiguousarray(pixels))[None].to(weight.dtype)
 
     bands = (pixels.to(weight.device) for pixels in ahead(read()))
-    flow = map(net, bands) if few else logits_in_bands(net, bands)
+    flow = map(net, bands) if few else logits_in_bands(net, bands, max(1, rows // 2**net.config.depth))
     place, row = tile.crop[0], 0  # which of the network's output rows to keep, and where it is
     while row < place.stop:
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):

@@ -18,6 +18,7 @@ from septum.data.files import write_text
 from septum.data.images import ImageFile, fit_channels, open_image
 from septum.data.sinks import ZarrOutput, ZarrSink, create_zarr, quantize
 from septum.engine.decode_blocks import BlockDecoding, finish_step
+from septum.engine.memory import return_what_is_freed
 from septum.engine.model import Model, load
 from septum.engine.predict import fit_to_image, in_fastest_order, predict_tile
 from septum.engine.queues import Behind
@@ -44,17 +45,21 @@ class Job:
     ----------
     folder : path
         ``OUTPUT/NAME_work``; the results lie beside it.
+    model : Model, optional
+        That of the plan, if it is loaded already.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, model: Model | None = None) -> None:
         self.folder = folder
+        self._loaded = model
         self.plan: StreamPlan = read_plan(folder / PLAN)
         self.name = folder.name.removesuffix("_work")
         torch.set_num_threads(self.plan.threads)
+        return_what_is_freed()
 
     @cached_property
     def model(self) -> Model:
-        return load(self.plan.model_path, self.plan.request.device)
+        return self._loaded or load(self.plan.model_path, self.plan.request.device)
 
     @cached_property
     def image(self) -> ImageFile:

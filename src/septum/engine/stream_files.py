@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from septum.data.files import write_text
 from septum.data.images import ImageFile, fit_channels, open_image, write_png
 from septum.data.sinks import write_tiff
 from septum.engine.cluster import connect, run_on
-from septum.engine.memory import resident
+from septum.engine.memory import lacks_memory, resident, return_what_is_freed
 from septum.engine.model import Model
 from septum.engine.object_table import write_table
 from septum.engine.predict import in_fastest_order
@@ -35,6 +36,7 @@ from septum.engine.stream_plan import (
     choose_tiles,
     identity,
     read_plan,
+    smaller,
     write_or_resume,
 )
 from septum.engine.verify import Certificate, certify
@@ -130,11 +132,23 @@ def stream_file(
             "remove it"
         )
     plan = write_or_resume(folder / PLAN, plan)
-    job = Job(folder)
+    job = Job(folder, model)
     expected = Expected(job, network_speed(model.net), options)
     note = expected.describe() + ("; goes on with what was begun" if begun else "")
     yield StreamStarted(path, (job.image.description, note))
-    objects = yield from _run(job, options, expected)
+    while True:
+        try:
+            objects = yield from _run(job, options, expected)
+            break
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            plan = smaller(plan, model.net.config)
+        write_text(folder / PLAN, plan.model_dump_json(indent=1) + "
+")
+        job = Job(folder, model)
+        expected = Expected(job, network_speed(model.net), options)
+        yield StreamStarted(path, (f"memory was short, the plan is made smaller: {expected.describe()}",))
     certificates = tuple(certify(job, options.verify)) if options.verify else ()
     for number, result in enumerate(job.outputs):
         result.finish()
@@ -237,6 +251,8 @@ def make_plan(
             "give one inside"
         )
     processes = options.workers if options.cluster is None else 1
+    return_what_is_freed()
+    network_speed(model.net)  # after which the process holds what libraries keep
     # with several workers each of them is a process beside this one
     others = resident() * (processes + 1) if processes > 1 else resident()
     try:
@@ -275,8 +291,9 @@ def too_little(max_memory: int, missing: int) -> ConfigError:
     )
 
 
+@lru_cache(maxsize=1)
 def network_speed(net: UNet) -> float:
-    """Measure multiply-adds per second on a small tile."""
+    """Measure multiply-adds per second on a small tile, once."""
     if net.config.normalization != "none":
         net = UNet(net.config.with_changes({"normalization": "none"})).to(net.output.weight.device).eval()
     net = in_fastest_order(net)
@@ -287,7 +304,7 @@ def network_speed(net: UNet) -> float:
     for _ in range(2):
         start = time.perf_counter()
         with torch.inference_mode():
-            for logits in logits_in_bands(net, torch.split(pixels, 8 * 2**net.config.depth, dim=2)):
+            for logits in logits_in_bands(net, [pixels], rows=8):
                 logits.cpu()
         seconds.append(time.perf_counter() - start)
     return multiply_adds(net.config, (side, side)) / min(seconds)

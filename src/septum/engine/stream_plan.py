@@ -6,11 +6,12 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from septum.config import Settings, TtaConfig, UNetConfig
-from septum.core.layout import plan_layout
+from septum.core.layout import OVERHEAD, TooLittleMemory, plan_layout
 from septum.core.normalize import Normalization
 from septum.data.files import write_text
 from septum.errors import ConfigError, OutputError
@@ -31,6 +32,7 @@ PIXEL_SECONDS = {
 }
 ALONE = ("statistics", "table", "pyramid")  # what one process does, however many there are
 WHOLE_HASH = 2**30  # bytes up to which all of a file is hashed
+DECODING = 170 * 10**6  # bytes that a process grows by while it decodes blocks and makes pyramids
 SAMPLES, SAMPLE = 256, 2**16  # else so many pieces of so many bytes
 
 
@@ -108,22 +110,39 @@ def duration(seconds: float) -> str:
 
 def choose_tiles(shape: Sequence[int], config: UNetConfig, max_memory: int, tta: TtaConfig | None) -> dict[str, object]:
     """Return the part of a plan that follows from a memory budget: the largest chunks that leave good tiles."""
+    if max_memory < DECODING:
+        raise TooLittleMemory(max_memory, DECODING)
     for chunk in CHUNKS:
         try:
             layout = plan_layout(shape, config, max_memory, step=chunk, tta=tta)
-        except ConfigError:
+        except TooLittleMemory:
             if chunk == CHUNKS[-1]:
                 raise
             continue
         break
-    return {
-        "stride": layout.stride,
-        "rows": layout.rows,
-        "chunk": chunk,
-        "memory": layout.memory,
-        "multiply_adds": layout.multiply_adds,
-        "redundancy": layout.redundancy,
-    }
+    return {**asdict(layout), "chunk": chunk, "memory": max(DECODING, layout.memory)}
+
+
+def smaller(plan: StreamPlan, config: UNetConfig) -> StreamPlan:
+    """Return a plan whose tiles, or bands, take less memory, by half if it can be; what was written stays of use.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    memory = plan.memory
+    while True:
+        memory = OVERHEAD + (memory - OVERHEAD) // 2
+        try:
+            layout = plan_layout(plan.shape, config, memory, step=plan.chunk, tta=plan.request.tta)
+        except TooLittleMemory:
+            raise ConfigError(
+                f"not even the smallest tile of this network fits into the memory of {plan.request.device}; "
+                "choose another --device, or a machine with more"
+            ) from None
+        if (layout.stride, layout.rows) != (plan.stride, plan.rows):
+            return plan.model_copy(update=asdict(layout))
 
 
 def write_or_resume(path: Path, plan: StreamPlan) -> StreamPlan:
