@@ -14,6 +14,7 @@ from septum.core.unet import (
     layers,
     margin,
     multiply_adds,
+    n_weights,
     output_size,
 )
 from septum.errors import ConfigError, ImageError
@@ -218,3 +219,10 @@ def test_in_training_every_sample_is_normalised_by_itself():
     together = net(images)
     for index in range(3):
         torch.testing.assert_close(together[index : index + 1], net(images[index : index + 1]))
+
+
+@pytest.mark.parametrize(
+    "config", [paper_2015(), UNetConfig(base_channels=3, depth=2, in_channels=2, wide_last_up=True)]
+)
+def test_weights_are_counted(config):
+    assert n_weights(config) == sum(p.numel() for p in UNet(config).parameters() if p.ndim == 4)

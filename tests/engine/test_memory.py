@@ -1,17 +1,37 @@
+import json
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from septum.config import TrainConfig, UNetConfig
+from septum.core.unet import UNet
 from septum.data.images import write_labels, write_png
 from septum.data.simulate import cells
 from septum.engine.memory import fit_memory, measured_peak, pixels, smaller
+from septum.engine.model import Model, ModelCard
 from septum.engine.run import RunFolder
 from septum.errors import ConfigError
+
+
+def make_model(folder, unet):
+    """A network of random weights."""
+    card = ModelCard(
+        config=TrainConfig(unet=unet, steps=1),
+        class_names=("background", "foreground"),
+        channels=1,
+        pixel_size=None,
+        data={},
+        held_out="nothing",
+        scores={},
+        step=1,
+        versions={},
+    )
+    Model(UNet(unet).eval(), card).save(folder / "model.safetensors")
 
 
 def wanted(**changes):
@@ -67,6 +87,25 @@ def test_the_peak_is_that_of_the_action():
     assert abs(measured_peak(lambda: None) - before) < 20e6
 
 
+def peak_of(folder, *words):
+    """Bytes that `septum WORDS`, on one thread, has held at most."""
+    # A process inherits the peak of the one that starts it: a small one stands between it and the tests.
+    between = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-m', 'septum', *sys.argv[1:]], check=True)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", between, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="memory is measured on Linux and macOS")
 def test_a_training_never_holds_more_than_it_may(tmp_path):
     """A real process, with the image of which too little is asked when there is no limit."""
@@ -76,23 +115,7 @@ def test_a_training_never_holds_more_than_it_may(tmp_path):
 
     def peak(folder, *options):
         words = ["train", "data", "--output", folder, "--steps", "6", "--set", "unet.base_channels=16", "--quiet"]
-        words += ["--set", "precision=float32", *options]
-        # A process inherits the peak of the one that starts it: a small one stands between it and the tests.
-        between = (
-            "import resource, subprocess, sys\n"
-            "subprocess.run([sys.executable, '-m', 'septum', *sys.argv[1:]], check=True)\n"
-            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        )
-        paths = os.pathsep.join(path for path in sys.path if path)
-        done = subprocess.run(
-            [sys.executable, "-c", between, *words],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+        return peak_of(tmp_path, *words, "--set", "precision=float32", *options)
 
     free = peak("free")
     limit = round(0.9 * free)
@@ -100,3 +123,17 @@ def test_a_training_never_holds_more_than_it_may(tmp_path):
     run = RunFolder(tmp_path / "limited").config()
     assert run.train.patch < 260 == run.asked["patch"]
     assert run.changes[0].startswith("for want of memory a step has 1 x ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what the process itself holds is known on Linux only")
+@pytest.mark.parametrize("normalization", ["none", "image"])
+def test_a_streamed_prediction_never_holds_more_than_it_may_and_uses_what_it_may(tmp_path, normalization):
+    """A real process; the image is low and wide, so that memory decides over its tiles."""
+    unet = UNetConfig(base_channels=32, normalization=normalization)
+    make_model(tmp_path, unet)
+    image = np.random.default_rng(0).integers(0, 256, (60, 5000), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image, tile=(64, 512))
+    words = ["predict", "model.safetensors", "a.tif", "--output", "out", "--format", "zarr", "--quiet"]
+    peak, limit = peak_of(tmp_path, *words, "--max-memory", "650MB"), 650e6
+    assert 0.7 * limit < peak <= limit
+    assert json.loads((tmp_path / "out" / "a_plan.json").read_text())["stride"][1] < 5000

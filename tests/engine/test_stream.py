@@ -32,8 +32,16 @@ from septum.engine.decode_blocks import as_probabilities
 from septum.engine.model import Model, ModelCard, fingerprint
 from septum.engine.predict import drain, fit_to_image, predict_probabilities
 from septum.engine.stream import PLAN, Job
-from septum.engine.stream_files import StreamDone, StreamOptions, StreamProgress, make_plan, parse_region, stream_file
-from septum.engine.stream_plan import identity
+from septum.engine.stream_files import (
+    StreamDone,
+    StreamOptions,
+    StreamProgress,
+    StreamStarted,
+    make_plan,
+    parse_region,
+    stream_file,
+)
+from septum.engine.stream_plan import identity, read_plan
 from septum.errors import ConfigError, ImageError, OutputError
 
 SHAPE = (150, 190)
@@ -366,6 +374,40 @@ def test_what_is_done_is_not_done_again(model_path, image, tmp_path, monkeypatch
     calls.clear()
     assert stream(model_path, image, tmp_path / "out", small=False)[-1].skipped
     assert not calls
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_where_memory_is_short_a_smaller_plan_is_written_and_goes_on(model_path, image, tmp_path, monkeypatch, error):
+    from septum.engine import stream as module
+
+    original, strides = module.predict_tile, []
+
+    def short(net, source, tile, rows, tta):
+        strides.append((tile.write[1].stop - tile.write[1].start, rows))
+        if len(strides) == 2 or (len(strides) > 2 and strides[-1] >= strides[0]):
+            raise error
+        yield from original(net, source, tile, rows, tta)
+
+    monkeypatch.setattr(module, "predict_tile", short)
+    records = stream(model_path, image, tmp_path / "out")
+    notes = [note for record in records if isinstance(record, StreamStarted) for note in record.notes]
+    assert notes[-1].startswith("memory was short, the plan is made smaller: 150 x 190 pixels in ")
+    assert strides[-1] < strides[0]
+    check(model_path, tmp_path / "out", whole_image(model_path, image_of()))
+    plan = read_plan(tmp_path / "out" / "a_plan.json")
+    assert (plan.stride[1], plan.rows) < (64, 24)
+
+
+def test_where_no_plan_is_small_enough_the_sentence_says_so(model_path, image, tmp_path, monkeypatch):
+    from septum.engine import stream as module
+
+    def short(*values):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(module, "predict_tile", short)
+    with pytest.raises(ConfigError, match="not even the smallest tile of this network fits into the memory of cpu"):
+        stream(model_path, image, tmp_path / "out")
+    assert (tmp_path / "out" / "a_work" / PLAN).exists()
 
 
 @pytest.mark.parametrize("when", ["begun", "done"])

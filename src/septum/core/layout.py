@@ -17,7 +17,8 @@ from septum.errors import ConfigError
 TILE_PIXELS = 2**24  # that a tile has at most: what a crash may cost, and what machines share
 BAND_COST = {16: 1.0, 8: 1.02, 4: 1.3, 2: 2.0, 1: 4.0}  # rows that a layer works on -> time per multiply-add
 SCRATCH = 1.1  # growth of the process over the values counted
-READ = 24  # bytes of a value that is read, until it is normalised
+TURNED = 80 * 10**6  # bytes of code that PyTorch compiles for the convolutions' shapes where versions have many
+READ = 36  # bytes of a value that is read, until it is normalised, and of those that wait in line
 OVERHEAD = 100 * 10**6  # bytes that it grows by beyond that: decoding, compression, libraries
 
 
@@ -133,7 +134,7 @@ def _memory(
     read = min(rows, down) * widest
     kept = 3 * 2 * min(chunk, height) * width * config.n_classes  # rows of a chunk, gathered and compressed
     if tta is not None:  # the sum in float64, a version there and back, two tiles that are being written
-        kept = config.n_classes * (8 * largest + 28 * height * width)
+        kept = TURNED + config.n_classes * (8 * largest + 28 * height * width)
         if tta.kind == "rotations":
             read = max(read, (widest + rows) ** 2 // 2)  # a turned band is read as the rectangle around it
     memory: int = int(SCRATCH * network) + OVERHEAD + kept + READ * config.in_channels * read

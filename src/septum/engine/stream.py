@@ -18,7 +18,7 @@ from septum.data.files import write_text
 from septum.data.images import ImageFile, fit_channels, open_image
 from septum.data.sinks import ZarrOutput, ZarrSink, create_zarr, quantize
 from septum.engine.decode_blocks import BlockDecoding, finish_step
-from septum.engine.memory import return_what_is_freed
+from septum.engine.memory import hold_little
 from septum.engine.model import Model, load
 from septum.engine.predict import fit_to_image, in_fastest_order, predict_tile
 from septum.engine.queues import Behind
@@ -55,7 +55,7 @@ class Job:
         self.plan: StreamPlan = read_plan(folder / PLAN)
         self.name = folder.name.removesuffix("_work")
         torch.set_num_threads(self.plan.threads)
-        return_what_is_freed()
+        hold_little()
 
     @cached_property
     def model(self) -> Model:

@@ -23,7 +23,7 @@ from septum.data.files import write_text
 from septum.data.images import ImageFile, fit_channels, open_image, write_png
 from septum.data.sinks import write_tiff
 from septum.engine.cluster import connect, run_on
-from septum.engine.memory import lacks_memory, resident, return_what_is_freed
+from septum.engine.memory import hold_little, lacks_memory, resident
 from septum.engine.model import Model
 from septum.engine.object_table import write_table
 from septum.engine.predict import in_fastest_order
@@ -251,7 +251,7 @@ def make_plan(
             "give one inside"
         )
     processes = options.workers if options.cluster is None else 1
-    return_what_is_freed()
+    hold_little()
     network_speed(model.net)  # after which the process holds what libraries keep
     # with several workers each of them is a process beside this one
     others = resident() * (processes + 1) if processes > 1 else resident()
