@@ -36,7 +36,7 @@ def logits_in_bands(net: UNet, bands: Iterable[Tensor], rows: int) -> Iterator[T
     >>> net = UNet(UNetConfig(base_channels=2, depth=2)).eval()
     >>> bands = torch.zeros(1, 1, 60, 44).split(16, dim=2)
     >>> [tuple(logits.shape[2:]) for logits in logits_in_bands(net, bands, rows=8)]
-    [(8, 4), (12, 4)]
+    [(4, 4), (8, 4), (8, 4)]
     """
     assert net.config.normalization == "none"
     assert not net.training

@@ -144,8 +144,7 @@ def stream_file(
             if not lacks_memory(error):
                 raise
             plan = smaller(plan, model.net.config)
-        write_text(folder / PLAN, plan.model_dump_json(indent=1) + "
-")
+        write_text(folder / PLAN, plan.model_dump_json(indent=1) + "\n")
         job = Job(folder, model)
         expected = Expected(job, network_speed(model.net), options)
         yield StreamStarted(path, (f"memory was short, the plan is made smaller: {expected.describe()}",))
