@@ -44,8 +44,8 @@ def logits_in_bands(net: UNet, bands: Iterable[Tensor], rows: int) -> Iterator[T
     skips = [_Rows(cropped=cropped(level, depth)) for level in range(depth)]
     flow = _in_parts(iter(bands), rows)
     for level in range(depth):
-        flow = _in_parts(_pool(_keep(_convolve(net.contracting[level], flow), skips[level])), rows)
-    flow = _convolve(net.contracting[depth], flow)
+        flow = _in_parts(_pool(_keep(_convolve(net.contracting[level], _overlapping(flow)), skips[level])), rows)
+    flow = _convolve(net.contracting[depth], _overlapping(flow))
     for level in reversed(range(depth)):
         flow = _convolve(net.expansive[level], _join(net, level, flow, skips[level], rows))
     return map(net.output, flow)
@@ -99,15 +99,21 @@ def _in_parts(bands: Iterator[Tensor], rows: int) -> Iterator[Tensor]:
         yield waiting.take(waiting.count)
 
 
-def _convolve(block: nn.Module, bands: Iterator[Tensor]) -> Iterator[Tensor]:
-    for convolution in block.children():
-        if isinstance(convolution, nn.Conv2d):
-            bands = _convolve_once(convolution, bands)
-    return bands
+def _convolve(block: nn.Module, rows: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Two valid 3x3 convolutions with ReLU, of rows that overlap."""
+    first, second = (module for module in block.children() if isinstance(module, nn.Conv2d))
+    return _apply(second, _overlapping(_apply(first, rows)))
 
 
-def _convolve_once(convolution: nn.Conv2d, bands: Iterator[Tensor]) -> Iterator[Tensor]:
-    """A valid 3x3 convolution and ReLU; the last two rows of what came are the first of what comes."""
+def _apply(convolution: nn.Module, rows: Iterator[Tensor]) -> Iterator[Tensor]:
+    def layer(part: Tensor) -> Tensor:
+        return nn.functional.relu_(convolution(part))
+
+    return map(layer, rows)  # a generator would still name the part while the next layers run
+
+
+def _overlapping(bands: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Rows for a valid 3x3 convolution: the last two of what came are the first of what comes."""
     rows: list[Tensor] = []
     for band in bands:
         rows.append(band)
@@ -115,7 +121,7 @@ def _convolve_once(convolution: nn.Conv2d, bands: Iterator[Tensor]) -> Iterator[
         rows = [torch.cat(rows, dim=2)]
         if rows[0].shape[2] > 2:
             rows.append(rows[0][:, :, -2:].clone())
-            yield nn.functional.relu_(convolution(rows.pop(0)))
+            yield rows.pop(0)
 
 
 def _keep(bands: Iterator[Tensor], skip: _Rows) -> Iterator[Tensor]:
@@ -136,15 +142,37 @@ def _pool(bands: Iterator[Tensor]) -> Iterator[Tensor]:
 
 
 def _join(net: UNet, level: int, bands: Iterator[Tensor], skip: _Rows, rows: int) -> Iterator[Tensor]:
-    """Up-convolution, and beside it the rows of the skip."""
+    """Up-convolution, and beside it the rows of the skip; what is yielded overlaps by two rows."""
+    above: Tensor | None = None
     for band in bands:
         for part in torch.split(band, max(1, rows // 2), dim=2):
-            joined = [net.up[level](part)]
+            up = net.up[level](part)
             if net.config.relu_after_up:
-                nn.functional.relu_(joined[0])
-            joined.append(skip.take(joined[0].shape[2]))
-            joined = [torch.cat(joined, dim=1)]
-            yield joined.pop()
+                nn.functional.relu_(up)
+            joined = [_beside(up, skip.parts_of(up.shape[2]), above)]
+            del up
+            above = joined[0][:, :, -2:].clone()
+            if joined[0].shape[2] > 2:
+                yield joined.pop()
+
+
+def _beside(up: Tensor, skips: list[Tensor], above: Tensor | None) -> Tensor:
+    """Below rows that are joined already, two maps channel by channel: each value is copied once."""
+    first = 0 if above is None else above.shape[2]
+    channels = up.shape[1]
+    joined = torch.empty(
+        (1, channels + skips[0].shape[1], first + up.shape[2], up.shape[3]),
+        dtype=up.dtype,
+        device=up.device,
+        memory_format=torch.channels_last if up.is_contiguous(memory_format=torch.channels_last) else None,
+    )
+    if above is not None:
+        joined[:, :, :first] = above
+    joined[:, :channels, first:] = up
+    for part in skips:
+        joined[:, channels:, first : first + part.shape[2]] = part
+        first += part.shape[2]
+    return joined
 
 
 class _Rows:
@@ -163,6 +191,10 @@ class _Rows:
             self.parts.append(band[:, :, left_out:, self.cropped : band.shape[3] - self.cropped])
 
     def take(self, rows: int) -> Tensor:
+        taken = self.parts_of(rows)
+        return taken[0] if len(taken) == 1 else torch.cat(taken, dim=2)
+
+    def parts_of(self, rows: int) -> list[Tensor]:
         taken = []
         self.count -= rows
         while rows:
@@ -172,4 +204,4 @@ class _Rows:
                 part = part[:, :, :rows]
             taken.append(part)
             rows -= part.shape[2]
-        return taken[0] if len(taken) == 1 else torch.cat(taken, dim=2)
+        return taken
