@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def split(name: str, kind: Any = None) -> tuple[Dataset, Dataset]:
     return subset(whole, parts[0]), subset(whole, parts[1])
 
 
-def subset(dataset: Dataset, indices: range) -> Dataset:
+def subset(dataset: Dataset, indices: Iterable[int]) -> Dataset:
     """Some samples of a data set."""
     samples = tuple(dataset.samples[index] for index in indices)
     return replace(dataset, samples=samples, hashes={sample.name: dataset.hashes[sample.name] for sample in samples})

@@ -6,9 +6,9 @@
 
 em: ISBI 2012, slices 0-23 for training, 24-29 for testing: the challenge's measures of the probabilities, in one pass
 and averaged over eight flips and quarter-turns. dsb2018: the first of its first 20 images for training, its last 20 for
-testing. dic-hela: video 01 for training, 02 for testing, and the reverse: F1 at IoU 0.5 to 0.9, and SEG. What each does
-is in contestants.py. A peer that is not installed is left out, and the record says so; those whose packages do not go
-together are given a Python each:
+testing, all as grey values. dic-hela: video 01 for training, 02 for testing, and the reverse: F1 at IoU 0.5 to 0.9,
+and SEG. What each does is in contestants.py. A peer that is not installed is left out, and the record says so; those
+whose packages do not go together are given a Python each:
 
     python -m venv torch-peers
     echo PATH/TO/.venv/lib/python3.11/site-packages > torch-peers/lib/python3.11/site-packages/septum.pth
@@ -65,14 +65,19 @@ def split(name: str, images: int) -> tuple[Dataset, Dataset]:
     return (videos[1], videos[0]) if name.endswith("reverse") else (videos[0], videos[1])
 
 
+def grey(image: np.ndarray) -> np.ndarray:
+    """(1, Y, X): the mean of the channels, in the image's type."""
+    return image.mean(axis=0, keepdims=True).round().astype(image.dtype)
+
+
 def write_task(training: Dataset, test: Dataset, kind: str, path: Path) -> None:
     """Lay the arrays out for a process without Septum."""
     arrays: dict[str, Any] = {"kind": kind}
     for n, sample in enumerate(training.samples):
-        arrays |= {f"images_{n}": sample.image, f"labels_{n}": sample.labels}
+        arrays |= {f"images_{n}": grey(sample.image), f"labels_{n}": sample.labels}
         if sample.ignore is not None:
             arrays[f"ignore_{n}"] = sample.ignore
-    np.savez(path, **arrays, **{f"test_{n}": sample.image for n, sample in enumerate(test.samples)})
+    np.savez(path, **arrays, **{f"test_{n}": grey(sample.image) for n, sample in enumerate(test.samples)})
 
 
 def scores_em(test: Dataset, results: list[np.ndarray]) -> dict[str, Any]:

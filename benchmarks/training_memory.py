@@ -1,0 +1,93 @@
+"""Does a training hold no more memory than it may? The peak of the whole process, from its start to its end.
+
+    SEPTUM_DATA=... python benchmarks/training_memory.py
+
+Each training is a process of its own, with an amount of memory that is less than it would take by itself, and the peak
+of its resident memory is what the operating system counted. The last data set is larger than what it may hold: random
+parts of ISBI 2012, which have to be streamed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import record
+
+from septum.cli import parse_bytes
+from septum.data.catalog import find
+from septum.data.dataset import load_dataset
+from septum.data.images import write_labels
+from septum.engine.run import RunFolder
+
+RUNS: list[tuple[str, str, list[str]]] = [  # data, what it may hold, options
+    ("isbi2012", "900MB", []),
+    ("dic-hela", "1GB", ["--set=unet.base_channels=32", "--set=batch=4"]),
+    ("isbi2012", "2GB", ["--recipe=paper"]),
+    ("large", "900MB", []),
+]
+STEPS = 12
+# A process inherits the peak of the one that starts it: a small one stands between it and this one.
+BETWEEN = """
+import json, resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print(json.dumps([done.returncode, peak, done.stderr]))
+"""
+
+
+def write_large(folder: Path, images: int = 12, side: int = 2000) -> None:
+    """Images of 2,000 x 2,000 pixels, put together from the slices and mirrored."""
+    dataset, rng = load_dataset(find("isbi2012")), np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for n in range(images):
+        sample = dataset.samples[n]
+        pad = [(0, side - 512), (0, side - 512)]
+        shift = tuple(rng.integers(0, 512, 2))
+        image, labels = (
+            np.roll(np.pad(array, pad, "symmetric"), shift, (0, 1)) for array in (sample.image[0], sample.labels)
+        )
+        write_labels(folder / "images" / f"{n}.tif", image)
+        write_labels(folder / "labels" / f"{n}.tif", labels)
+
+
+def measure(data: Path, limit: str | None, options: list[str]) -> dict[str, Any]:
+    """The peak of one training, in bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-m", "septum", "train", str(data), "--output", f"{folder}/run", f"--steps={STEPS}"]
+        words += [*options, *([f"--max-memory={limit}"] if limit else [])]
+        done = subprocess.run([sys.executable, "-c", BETWEEN, *words], capture_output=True, text=True, check=True)
+        code, peak, said = json.loads(done.stdout)
+        if code:
+            return {"refused": said.strip().splitlines()[-1]}
+        run = RunFolder(Path(folder) / "run").config()
+    return {"peak": peak, "batch": run.train.batch, "patch": run.train.patch, "streamed": "it is streamed" in said}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=int, nargs="*", choices=range(len(RUNS)), default=range(len(RUNS)))
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for data, limit, options in (RUNS[number] for number in parser.parse_args().runs):
+            if data == "large":
+                write_large(Path(folder))
+                path = Path(folder)
+            else:
+                path = find(data) / ("01" if data == "dic-hela" else "")
+            entry: dict[str, Any] = {"data": data, "limit": parse_bytes(limit), "options": options}
+            entry |= measure(path, limit, options) | {"without_limit": measure(path, None, options)}
+            print(entry, flush=True)
+            results.append(entry)
+    record.save("training_memory", settings={"steps": STEPS}, results=results)
+
+
+if __name__ == "__main__":
+    main()
