@@ -1,6 +1,7 @@
 """Does it help to begin with a trained network, when there are one or three images of another kind?
 
     SEPTUM_DATA=... python benchmarks/finetune.py --seeds 0 1 2
+    SEPTUM_DATA=... python benchmarks/finetune.py --seeds 1 --images 3 --steps 100      (a piece of it)
 
 dsb2018 holds two kinds of images: grey fluorescence (nuclei bright on dark), and tissue stained in colour (nuclei dark
 on bright), told apart by whether their three channels are equal. Start: a network trained on the fluorescence images
@@ -9,13 +10,17 @@ Target: the first one or three of the stained images in the order of their names
 part in no choice. Both ways get the same images, the same of them held out, and the same numbers of steps, each number
 a training of its own with its schedule fitted to it. A step costs the same either way, so that steps stand for time.
 Asked: F1 at IoU 0.5 on the test images by the number of steps, and the first number of steps that reaches a score.
+results/finetune.jsonl grows by one line for each training; at the end all of its lines are summed up.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +41,7 @@ from septum.engine.predict import drain, segment
 from septum.engine.run import RunFolder
 from septum.engine.train import fit
 
+LOG = record.RESULTS / "finetune.jsonl"
 TEST = 2  # of the stained images
 WAYS = ("from scratch", "from fluorescence")
 
@@ -59,23 +65,17 @@ def test_f1(model: Model, test: Dataset) -> float:
     return float(matching.pool(matched).per_threshold[0].f1)
 
 
-def summary(trainings: list[dict[str, Any]], counts: list[int], steps: list[int]) -> list[dict[str, Any]]:
+def summary(trainings: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Mean F1 by steps, and the steps after which each way reaches nine tenths of the best mean from scratch."""
-    rows = []
-    for count in counts:
-        means = {
-            way: [
-                float(np.mean([t["f1"] for t in trainings if (t["images"], t["steps"], t["way"]) == (count, n, way)]))
-                for n in steps
-            ]
-            for way in WAYS
-        }
-        wanted = 0.9 * max(means[WAYS[0]])
-        reached = {
-            way: next((n for n, f1 in zip(steps, means[way], strict=True) if f1 >= wanted), None) for way in WAYS
-        }
-        rows.append({"images": count, "steps": steps, "mean_f1": means, "score": wanted, "steps_to_score": reached})
-    return rows
+    for count in sorted({one["images"] for one in trainings}):
+        found: dict[str, dict[int, list[float]]] = {way: {} for way in WAYS}
+        for one in trainings:
+            if one["images"] == count:
+                found[one["way"]].setdefault(one["steps"], []).append(one["f1"])
+        means = {way: {n: round(float(np.mean(f1)), 4) for n, f1 in sorted(found[way].items())} for way in WAYS}
+        wanted = 0.9 * max(means[WAYS[0]].values(), default=0)
+        reached = {way: next((n for n, f1 in means[way].items() if f1 >= wanted), None) for way in WAYS}
+        yield {"images": count, "mean_f1": means, "score": round(wanted, 4), "steps_to_score": reached}
 
 
 def main() -> None:
@@ -92,7 +92,6 @@ def main() -> None:
     run = Path("scratch") / f"finetune-start-{arguments.start_steps}"
     train(fluorescence, arguments.start_steps, 0, None, run)
     start = load(run)
-    trainings = []
     for count in arguments.images:
         training = subset(whole, stained[:count])
         for steps in arguments.steps:
@@ -102,17 +101,28 @@ def main() -> None:
                     with tempfile.TemporaryDirectory() as folder:
                         first = start if way == WAYS[1] else None
                         model = train(training, steps, seed, first, Path(folder) / "run")
-                    entry = {"images": count, "steps": steps, "seed": seed, "way": way}
-                    entry |= {"seconds": round(time.perf_counter() - begin, 1), "f1": round(test_f1(model, test), 5)}
+                    entry = {
+                        "images": count,
+                        "steps": steps,
+                        "seed": seed,
+                        "way": way,
+                        "f1": round(test_f1(model, test), 5),
+                        "seconds": round(time.perf_counter() - begin, 1),
+                        "start_steps": arguments.start_steps,
+                        "validation": model.card.scores,
+                        "test": [sample.name for sample in test.samples],
+                        "date": datetime.date.today().isoformat(),
+                        "hardware": record.hardware(),
+                        "threads": torch.get_num_threads(),
+                        "commit": record.commit(),
+                        "versions": record.versions("torch", "numpy"),
+                    }
+                    with LOG.open("a") as file:
+                        file.write(json.dumps(entry) + "\n")
                     print(entry, flush=True)
-                    trainings.append(entry)
-    results = {
-        "summary": summary(trainings, arguments.images, arguments.steps),
-        "start_on_test": test_f1(start, test),
-        "trainings": trainings,
-    }
-    settings = {**vars(arguments), "fluorescence": len(grey), "stained": [whole.samples[n].name for n in stained]}
-    record.save("finetune", settings={**settings, "threads": torch.get_num_threads()}, results=results)
+    trainings = [json.loads(line) for line in LOG.read_text().splitlines()]
+    for row in summary([one for one in trainings if one["start_steps"] == arguments.start_steps]):
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
