@@ -81,9 +81,9 @@ def summary(trainings: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 50, 100, 200, 400])
-    parser.add_argument("--images", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--images", type=int, nargs="*", default=[1, 3], help="none: only the network to begin with")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--start-steps", type=int, default=800, help="of the network to begin with")
+    parser.add_argument("--start-steps", type=int, default=300, help="of the network to begin with")
     arguments = parser.parse_args()
     whole = load_dataset(find("dsb2018"))
     stained = [n for n, sample in enumerate(whole.samples) if not is_grey(sample.image)]
@@ -120,7 +120,7 @@ def main() -> None:
                     with LOG.open("a") as file:
                         file.write(json.dumps(entry) + "\n")
                     print(entry, flush=True)
-    trainings = [json.loads(line) for line in LOG.read_text().splitlines()]
+    trainings = [json.loads(line) for line in LOG.read_text().splitlines()] if LOG.exists() else []
     for row in summary([one for one in trainings if one["start_steps"] == arguments.start_steps]):
         print(json.dumps(row), flush=True)
 
