@@ -44,7 +44,7 @@ from septum.data.dataset import Dataset, load_dataset, load_pairs
 LOG = record.RESULTS / "peers.jsonl"
 HERE = Path(__file__).parent
 FOR = {
-    "em": ("fast", "paper", "monai", "nnunet", "nnunet-batch2"),
+    "em": ("fast", "paper", "monai", "nnunet"),
     "cells": ("fast", "stardist", "cellpose"),
 }
 IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -111,7 +111,7 @@ def scores_cells(test: Dataset, results: list[np.ndarray]) -> dict[str, Any]:
 
 def compete(name: str, python: str, task: Path, budget: float, seed: int) -> tuple[list[np.ndarray], dict[str, Any]]:
     """Let one contestant train and predict; no results if it cannot, and why."""
-    needed = NEEDS.get(name.split("-")[0])
+    needed = NEEDS.get(name)
     if needed and subprocess.run([python, "-c", f"import {needed}"], capture_output=True, check=False).returncode:
         return [], {"left_out": f"{needed.split('.')[0]} is not installed for {python}"}
     out = task.with_name("out.npz")
