@@ -241,7 +241,7 @@ def nnunet(task: Task) -> Images:
     trainer = nnUNetTrainer(plans, "2d", "all", json.loads((base / "dataset.json").read_text()), torch.device("cpu"))
     trainer.initialize()
     trainer.set_deep_supervision_enabled(True)
-    os.environ["nnUNet_n_proc_DA"] = "0"  # its planner wants one, but here drawing takes little of a step
+    os.environ |= {"nnUNet_n_proc_DA": "0"}  # its planner wants one, but here drawing takes little of a step
     loader, _ = trainer.get_dataloaders()
     task.about |= {"preparing_seconds_not_counted": round(time.perf_counter() - task.begin, 2)}
     task.start()
