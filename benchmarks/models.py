@@ -49,7 +49,8 @@ RECIPES = {
         range(30),
         range(30, 40),
         (
-            "Nuclei in several kinds of light microscopy, mostly fluorescence; grey values, one channel.",
+            "Nuclei in several kinds of light microscopy, mostly fluorescence; grey values (they go into all three "
+            "channels) or colour.",
             "Trained on 30 images of the Data Science Bowl 2018 (stage1_train, CC0; Caicedo et al., Nature Methods "
             "2019), scored on 10 others that took no part in the training.",
             "Made by: python benchmarks/models.py nuclei",
