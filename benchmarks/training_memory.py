@@ -1,15 +1,17 @@
 """Does a training hold no more memory than it may? The peak of the whole process, from its start to its end.
 
     SEPTUM_DATA=... python benchmarks/training_memory.py
+    SEPTUM_DATA=... python benchmarks/training_memory.py 0 3      (some of the four)
 
 Each training is a process of its own, with an amount of memory that is less than it would take by itself, and the peak
 of its resident memory is what the operating system counted. The last data set is larger than what it may hold: random
-parts of ISBI 2012, which have to be streamed.
+parts of ISBI 2012, which have to be streamed. results/training_memory.jsonl grows by one line for each.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import subprocess
 import sys
@@ -32,7 +34,8 @@ RUNS: list[tuple[str, str, list[str]]] = [  # data, what it may hold, options
     ("isbi2012", "2GB", ["--recipe=paper"]),
     ("large", "900MB", []),
 ]
-STEPS = 12
+STEPS = 6
+LOG = record.RESULTS / "training_memory.jsonl"
 # A process inherits the peak of the one that starts it: a small one stands between it and this one.
 BETWEEN = """
 import json, resource, subprocess, sys
@@ -42,8 +45,8 @@ print(json.dumps([done.returncode, peak, done.stderr]))
 """
 
 
-def write_large(folder: Path, images: int = 12, side: int = 2000) -> None:
-    """Images of 2,000 x 2,000 pixels, put together from the slices and mirrored."""
+def write_large(folder: Path, images: int = 8, side: int = 2000) -> None:
+    """Images of 2,000 x 2,000 pixels, put together from mirrored slices."""
     dataset, rng = load_dataset(find("isbi2012")), np.random.default_rng(0)
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True)
@@ -74,7 +77,6 @@ def measure(data: Path, limit: str | None, options: list[str]) -> dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=int, nargs="*", choices=range(len(RUNS)), default=range(len(RUNS)))
-    results = []
     with tempfile.TemporaryDirectory() as folder:
         for data, limit, options in (RUNS[number] for number in parser.parse_args().runs):
             if data == "large":
@@ -84,9 +86,11 @@ def main() -> None:
                 path = find(data) / ("01" if data == "dic-hela" else "")
             entry: dict[str, Any] = {"data": data, "limit": parse_bytes(limit), "options": options}
             entry |= measure(path, limit, options) | {"without_limit": measure(path, None, options)}
+            entry |= {"steps": STEPS, "date": datetime.date.today().isoformat(), "hardware": record.hardware()}
+            entry |= {"commit": record.commit(), "versions": record.versions("torch", "numpy")}
+            with LOG.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
             print(entry, flush=True)
-            results.append(entry)
-    record.save("training_memory", settings={"steps": STEPS}, results=results)
 
 
 if __name__ == "__main__":
