@@ -19,12 +19,12 @@ import torch
 from contest import subset
 
 from septum.cli import parse_duration, parse_settings
-from septum.config import TtaConfig
+from septum.config import TrainConfig, TtaConfig
 from septum.core.metrics import isbi, matching
 from septum.core.tiling import ArraySource
 from septum.data.catalog import find
 from septum.data.dataset import Dataset, load_dataset
-from septum.engine.holdout import hold_out
+from septum.engine.holdout import HoldOut, hold_out, nothing_held_out
 from septum.engine.model import SHIPPED, Model, load
 from septum.engine.plan import recipe
 from septum.engine.predict import drain, segment
@@ -96,6 +96,19 @@ def score(model: Model, test: Dataset) -> dict[str, float]:
     return scores
 
 
+def train(training: Dataset, config: TrainConfig, run: RunFolder, held_out: HoldOut, budget: float | None) -> Model:
+    """Train, or go on with it."""
+    steps = fit(training, config, run.path, held_out=held_out, budget=budget, resume=run.exists())
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            model: Model = end.value
+            return model
+        if isinstance(step, Validated):
+            print(step, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=list(RECIPES))
@@ -106,18 +119,16 @@ def main() -> None:
     dataset = load_dataset(find(made.data), channel=made.channel)
     training, test = subset(dataset, made.training), subset(dataset, made.test)
     run = RunFolder(Path("scratch") / f"model-{name}")
+    final = RunFolder(run.path / "final")
     changes: dict[str, Any] = parse_settings(arguments.settings)
     config = recipe("fast", training, torch.device("cpu"), changes)
     budget = None if config.steps else parse_duration(arguments.budget or "20min")
-    steps = fit(training, config, run.path, held_out=hold_out(training), budget=budget, resume=run.exists())
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            model: Model = end.value
-            break
-        if isinstance(step, Validated):
-            print(step, flush=True)
+    train(training, config, run, hold_out(training), budget)
+    chosen = load(run.model_file).card.config.decoding
+    # As `septum train --final`: again for as many steps, now with the images that chose the decoder's thresholds.
+    model = train(training, run.config().train, final, nothing_held_out(), None)
+    card = model.card.with_changes({"config.decoding": chosen.model_dump()})
+    model = Model(model.net, card)
     file = SHIPPED / f"{name}.safetensors"
     model.save(file, torch.float16)
     rounded = load(file)
@@ -125,8 +136,8 @@ def main() -> None:
     held_out = f"{len(test.samples)} images that took no part in the training, with the weights as they ship"
     card = rounded.card.with_changes({"about": made.about, "terms": made.terms, "scores": scores, "held_out": held_out})
     Model(rounded.net, card).save(file, torch.float16)
-    seconds = [r["seconds"] for r in run.records() if "seconds" in r]
-    settings = {"run": run.config().model_dump(mode="json"), "seconds": seconds[-1]}
+    seconds = [[r["seconds"] for r in part.records() if "seconds" in r][-1] for part in (run, final)]
+    settings = {"run": run.config().model_dump(mode="json"), "seconds": seconds}
     results = {"scores": scores, "step": model.card.step, "bytes": file.stat().st_size}
     record.save(f"model_{name}", settings=settings, results=results, packages=("scipy", "scikit-image"))
 
