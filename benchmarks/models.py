@@ -54,7 +54,7 @@ RECIPES = {
             "tissue in colour the red one (--channel 0).",
             "Trained on 30 images of the Data Science Bowl 2018 (stage1_train, CC0; Caicedo et al., Nature Methods "
             "2019), scored on 10 others that took no part in the training.",
-            "Made by: python benchmarks/models.py nuclei --set augment.scale=0.4",
+            "Made by: python benchmarks/models.py nuclei --set steps=2000 --set augment.scale=0.4",
         ),
         channel=0,
     ),
