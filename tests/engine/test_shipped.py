@@ -45,6 +45,19 @@ def test_membranes_are_told_from_cell_interior():
     assert (labels == 1)[~wall].mean() > 0.8
 
 
+def test_nuclei_are_found_in_an_image_of_one_channel():
+    """Bright discs of several sizes on a dark, noisy ground."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:200, :200]
+    image = np.full((200, 200), 20.0)
+    discs = [(row, column, 7 + 3 * number) for number, (row, column) in enumerate([(40, 40), (40, 140), (140, 60)])]
+    for row, column, radius in discs:
+        image += 150 * (np.hypot(y - row, x - column) < radius)
+    labels = load("nuclei").predict((image + rng.normal(0, 5, image.shape)).clip(0, 255).astype(np.uint8)).labels
+    assert labels.max() >= 3
+    assert len({labels[row, column] for row, column, _ in discs} - {0}) == 3
+
+
 def test_an_unknown_name_lists_those_that_ship():
     with pytest.raises(ModelError, match="did you mean 'em-membrane'"):
         load("em-membranes")

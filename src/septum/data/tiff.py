@@ -19,7 +19,7 @@ from septum.data.findings import BadFile
 from septum.data.stored import MICROMETRE, Index, PixelSize, Stored, check_level, coarser, plausible
 
 DAMAGED_CURE = "copy the file again, or open it in Fiji and save it anew"
-CACHE_BYTES = 64 * 2**20  # decoded strips or tiles kept per file, for neighbouring regions
+CACHE_BYTES = 16 * 2**20  # decoded strips or tiles kept per file, for neighbouring regions
 RESOLUTION_UNIT = {2: ("inch", 25400.0), 3: ("centimetre", 1e4)}  # TIFF tag 296
 PageReader = Callable[[int, slice, slice], np.ndarray]  # page, rows, columns -> (y, x), (y, x, S) or (S, y, x)
 KIND = {"ome": "OME metadata", "imagej": "ImageJ metadata", "shaped": "tifffile metadata"}
