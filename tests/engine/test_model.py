@@ -71,7 +71,7 @@ def test_a_prediction_is_one_pass_over_the_whole_mirrored_image(shape):
     with torch.inference_mode():
         logits = model.net(torch.from_numpy(mirrored)[None, None])[0, :, : shape[0], : shape[1]]
     expected = torch.softmax(logits, dim=0).numpy()
-    result = model.predict(image, max_memory=82 * 10**6)
+    result = model.predict(image, max_memory=102 * 10**6)
     np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
     np.testing.assert_array_equal(result.labels, decode("border", expected))
 
