@@ -108,6 +108,16 @@ def test_one_number_in_two_places_is_a_warning_that_check_and_train_give(tmp_pat
     assert sentence in run("train", data, "--output", tmp_path / "run", *TINY).err
 
 
+def test_check_says_what_training_says_of_the_data(tmp_path):
+    data = write(tmp_path / "cells", ODD["one number in two places"])
+    said = run("check", data).out.splitlines()
+    assert said[0] == f"{len(ODD['one number in two places'])} pairs of equal names in images/ and labels/"
+    assert "axes YX" in said[1]
+    assert said[2].startswith("instances, since ")
+    assert "--kind classes" in said[2]
+    assert set(said[:3]) <= set(run("train", data, "--output", tmp_path / "run", *TINY).err.splitlines())
+
+
 def test_one_cell_that_fills_the_only_image_is_refused(tmp_path):
     data = write(tmp_path / "cells", [0 * TWO + 1])
     outcome = run("train", data, "--output", tmp_path / "run", *TINY, "--kind", "instances")
@@ -154,7 +164,9 @@ def test_challenge_frames_without_a_mask_are_left_out_aloud(tmp_path):
     (data / "01_GT" / "SEG" / "man_seg001.tif").unlink()
     outcome = run("train", data, "--output", tmp_path / "run", *TINY)
     assert outcome.code == 0, outcome.err
-    assert "2 pairs of frame and gold truth (man_seg) in video 01; left out, having none: 1 of 3 frames" in outcome.err
+    sentence = "2 pairs of frame and gold truth (man_seg) in video 01; left out, having none: 1 of 3 frames"
+    assert sentence in outcome.err
+    assert sentence in run("check", data).out
     assert list(load(tmp_path / "run").card.data) == ["01_t000", "01_t002"]
 
 
@@ -248,7 +260,7 @@ def test_scribbles_are_trained_on_and_validated_on_alone(tmp_path):
     assert all((a == b).all() for a, b in weights)
     assert run("report", tmp_path / "run_a").code == 0
     check = run("check", tmp_path / "a", "--unlabeled", 0)
-    assert (check.code, check.out) == (0, "nothing is wrong with it\n")
+    assert (check.code, check.out.splitlines()[-1]) == (0, "nothing is wrong with it")
 
 
 def test_a_label_of_unannotated_pixels_that_cannot_be_is_refused(tmp_path):

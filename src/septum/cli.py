@@ -91,13 +91,15 @@ def check(
     unlabeled: UnlabeledOption = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is wrong with a data set, with a fix for each finding."""
-    from septum.data.check import check as check_data
+    """Say what is understood of a data set, and what is wrong with it, with a fix for each finding."""
+    from septum.data.check import examine
 
-    findings = check_data(data, kind=kind.value if kind else None, channel=channel, unlabeled=unlabeled)
+    notes, findings = examine(data, kind=kind.value if kind else None, channel=channel, unlabeled=unlabeled)
     if as_json:
         print(json.dumps([finding.__dict__ for finding in findings], indent=1, default=str))
     else:
+        for note in notes:
+            print(note)
         for finding in findings:
             print(f"{finding.level}: {finding}")
         errors = sum(finding.level == "error" for finding in findings)

@@ -44,7 +44,7 @@ def test_few_numbers_on_many_objects_are_classes():
     typed = [np.where(labels > 0, labels % 3 + 1, 0) for labels in IMAGES]
     kind, reason = decide_kind(typed)
     assert kind == "classes"
-    assert 'force the other with kind="instances"' in reason
+    assert '--kind instances, in Python kind="instances"' in reason
 
 
 def test_many_numbers_are_instances_even_in_pieces():

@@ -48,7 +48,7 @@ from septum.data.dataset import Dataset, Sample, survey
 from septum.data.findings import Finding, finding
 from septum.data.kind import components
 
-__all__ = ["Finding", "check", "check_dataset", "merged_objects"]
+__all__ = ["Finding", "check", "check_dataset", "examine", "merged_objects"]
 
 SATURATED = 0.01  # share of pixels at the largest value
 PIXEL_SIZE_TOLERANCE = 0.05
@@ -74,9 +74,21 @@ def check(
     ...     print(finding)
     cells/labels/a.png has colours; save one number per pixel as a grey-value TIFF
     """
+    return examine(path, labels=labels, kind=kind, channel=channel, unlabeled=unlabeled)[1]
+
+
+def examine(
+    path: str | Path,
+    *,
+    labels: str | Path | None = None,
+    kind: Kind | None = None,
+    channel: int | None = None,
+    unlabeled: int | None = None,
+) -> tuple[tuple[str, ...], list[Finding]]:
+    """Return what was understood of a data set (nothing, if none of it could be read), and what `check` finds."""
     dataset, findings = survey(path, labels=labels, kind=kind, channel=channel, unlabeled=unlabeled)
     found = [*findings, *(_of_pixels(dataset) if dataset else ())]
-    return sorted(found, key=lambda one: one.level != "error")
+    return dataset.notes if dataset else (), sorted(found, key=lambda one: one.level != "error")
 
 
 def check_dataset(dataset: Dataset) -> list[Finding]:
@@ -125,7 +137,7 @@ def _of_labels(sample: Sample, dataset: Dataset) -> Iterator[Finding]:
     counts = np.bincount(numbers[areas >= SMALLEST_PIECE * largest[numbers]])
     if (counts > 1).any():
         problem = f"has one number on objects that do not touch: {_few(np.flatnonzero(counts > 1))}"
-        cure = 'give each object a number of its own, or kind="classes" if numbers are classes'
+        cure = 'give each object a number of its own, or say --kind classes (kind="classes") if numbers are classes'
         yield finding("shared-number", file, problem, cure)
 
 

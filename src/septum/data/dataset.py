@@ -369,7 +369,9 @@ def _same_meaning(
         return samples, kind, ("background", "foreground")
     if len(values) > MOST_CLASSES:
         problem = f"has {len(values)} label numbers, too many for classes (at most {MOST_CLASSES})"
-        findings.append(finding("label-values", where, problem, 'these are instances: leave out kind="classes"'))
+        findings.append(
+            finding("label-values", where, problem, 'these are instances: leave out --kind classes (kind="classes")')
+        )
         return samples, kind, ()
     names = tuple("background" if value == 0 else f"class {value}" for value in values)
     if list(values) == [0, values[-1]] and len(values) == 2:

@@ -79,14 +79,14 @@ def decide_kind(labels: Iterable[np.ndarray]) -> tuple[Kind, str]:
         listed = " and ".join(map(str, values))
         return "classes", (
             f"classes, since the labels hold only {listed}: touching objects cannot be told apart (give each object a "
-            'number of its own, or kind="instances" to take each connected piece as one object)'
+            'number of its own, or --kind instances (kind="instances") to take each connected piece as one object)'
         )
     share = f"{whole} of {count} numbers (counted per image) are one connected piece"
     if whole >= MOSTLY * count:
-        return "instances", f'instances, since {share} (force the other with kind="classes")'
+        return "instances", f'instances, since {share} (force the other: --kind classes, in Python kind="classes")'
     if np.count_nonzero(values) > MOST_CLASSES:
         return "instances", f"instances, since there are {np.count_nonzero(values)} numbers, although only {share}"
-    return "classes", f'classes, since only {share} (force the other with kind="instances")'
+    return "classes", f'classes, since only {share} (force the other: --kind instances, in Python kind="instances")'
 
 
 def connected_instances(mask: np.ndarray) -> np.ndarray:
