@@ -1,11 +1,15 @@
 import numpy as np
+import pytest
 import torch
 
 from septum.core.targets import TARGETS
 from septum.data.dataset import from_arrays
 from septum.data.simulate import cells
+from septum.engine import predict, step
+from septum.engine.holdout import hold_out
+from septum.engine.patches import prepare
 from septum.engine.plan import recipe
-from septum.engine.validate import choose_decoding
+from septum.engine.validate import choose_decoding, predictions
 
 SMALL = {"unet.base_channels": 2, "unet.depth": 1, "steps": 1}
 
@@ -56,3 +60,26 @@ def test_without_anything_held_out_the_settings_stay():
     _, config, dataset = held_out(sure(0.9))
     config = config.with_changes({"decoding.seed": 0.7})
     assert choose_decoding([], config, dataset) == (config.decoding, {})
+
+
+@pytest.mark.parametrize("orders", [("contiguous_format", "channels_last"), ("channels_last", "contiguous_format")])
+def test_a_look_at_what_is_held_out_changes_nothing_of_what_follows(orders, monkeypatch):
+    """Weights and momentum lie in one order of memory, predictions are made in another."""
+    trained, predicted = (getattr(torch, name) for name in orders)
+    monkeypatch.setattr(step, "fastest_order", lambda device: trained)
+    monkeypatch.setattr(predict, "fastest_order", lambda device: predicted)
+    image, labels = cells((40, 40), 6, 0, diameter=12)
+    dataset, device = from_arrays([image], [labels], kind="instances"), torch.device("cpu")
+    config = recipe("paper", dataset, device, {**SMALL, "unet.base_channels": 4, "patch": 20, "learning_rate": 1e-2})
+    held = hold_out(dataset)
+    images = prepare(dataset, config, held, device)
+    weights = []
+    for looks in (False, True):
+        state = step.new_state(config, device)
+        for number in range(4):
+            state.step = number
+            step.train_step(state, images, config, 4)
+            if looks:
+                list(predictions(state.average, config, dataset, held, 10**9))
+        weights.append(torch.cat([values.flatten() for values in state.net.state_dict().values()]))
+    assert torch.equal(*weights)

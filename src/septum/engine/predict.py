@@ -107,15 +107,19 @@ def to_numpy(net: UNet) -> type:
     return np.float64 if net.output.weight.dtype == torch.float64 else np.float32
 
 
-def in_fastest_order(net: UNet) -> UNet:
-    """Put the weights in the order of memory in which the CPU's convolutions are fastest: channels last with AVX-512.
+def fastest_order(device: torch.device) -> torch.memory_format:
+    """Return the order of memory in which convolutions in float32 are fastest: channels last on a CPU with AVX-512.
 
     Measured: 124 against 297 GFLOP/s there, while channels first is faster with AVX2. The order decides the last bits
     of the result, so it follows from the CPU and not from a measurement that may turn out either way.
     """
-    on_cpu = net.output.weight.device.type == "cpu"
-    wide = on_cpu and "AVX512" in torch.backends.cpu.get_cpu_capability()
-    order = torch.channels_last if wide else torch.contiguous_format
+    wide = device.type == "cpu" and "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return torch.channels_last if wide else torch.contiguous_format
+
+
+def in_fastest_order(net: UNet) -> UNet:
+    """Put the weights of this network in the order of memory in which predictions are fastest."""
+    order = fastest_order(net.output.weight.device)
     return cast(UNet, net.to(memory_format=order))  # type: ignore[call-overload]
 
 

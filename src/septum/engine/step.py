@@ -20,6 +20,7 @@ from septum.core.targets import TARGETS
 from septum.core.unet import UNet
 from septum.engine.model import Model
 from septum.engine.patches import Batch, Images, draw_batch
+from septum.engine.predict import fastest_order
 from septum.engine.processes import ALONE, Processes
 
 ALIKE = 1e-3  # answers that differ by less than this share of the largest are the same
@@ -80,7 +81,7 @@ def new_state(config: TrainConfig, device: torch.device, start: Model | None = N
     net = UNet(config.unet, config.seed)
     if start is not None:
         net.load_state_dict(start.net.state_dict())
-    net = net.to(device).to(memory_format=memory_format(config))  # type: ignore[call-overload]
+    net = net.to(device).to(memory_format=memory_format(config, device))  # type: ignore[call-overload]
     average = copy.deepcopy(net) if config.weight_average else net
     optimizer: torch.optim.Optimizer
     if config.optimizer == "sgd":
@@ -105,8 +106,9 @@ def train_step(state: State, images: Images, config: TrainConfig, steps: int, pr
         group["lr"] = learning_rate(config, state.step, steps)
     batch = draw_batch(images, config, state.step, samples)
     seeds = [torch_seed(config.seed, state.step, f"dropout of sample {sample}") for sample in samples]
-    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        logits = state.net.train()(batch.images.contiguous(memory_format=memory_format(config)), seeds)
+    order, device = memory_format(config, batch.images.device), batch.images.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        logits = state.net.train()(batch.images.contiguous(memory_format=order), seeds)
     logits = logits.float()
     loss = TARGETS[config.target].loss(logits, batch.classes, batch.weights, config.loss_normalization, processes.sum)
     if config.dice:
@@ -166,9 +168,9 @@ def price_of_determinism(step: Callable[[int], object]) -> float:
     return medians[1] / medians[0]
 
 
-def memory_format(config: TrainConfig) -> torch.memory_format:
-    """Channels last where convolutions run in bfloat16, for which that is the faster order."""
-    return torch.channels_last if config.precision == "bfloat16" else torch.contiguous_format
+def memory_format(config: TrainConfig, device: torch.device) -> torch.memory_format:
+    """Channels last where convolutions run in bfloat16, for which that is the faster order; in float32 as predicted."""
+    return torch.channels_last if config.precision == "bfloat16" else fastest_order(device)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:

@@ -14,6 +14,7 @@ from septum.data.dataset import Dataset, Sample
 from septum.engine.holdout import HoldOut, Region
 from septum.engine.predict import drain, segment
 from septum.engine.score import ValidationImage, validation_scores
+from septum.engine.step import memory_format
 
 Part = tuple[np.ndarray, Sample, Region]  # probabilities of a held-out image, the truth, and where it is judged
 
@@ -21,9 +22,11 @@ Part = tuple[np.ndarray, Sample, Region]  # probabilities of a held-out image, t
 def predictions(net: UNet, config: TrainConfig, dataset: Dataset, held_out: HoldOut, max_memory: int) -> Iterator[Part]:
     """Class probabilities of what is held out, image by image."""
     net.eval()
+    order = memory_format(config, net.output.weight.device)
     for index, block in held_out.blocks.items():
         sample = dataset.samples[index]
         predicted = drain(segment(net, config, ArraySource(sample.image), max_memory=max_memory))
+        net.to(memory_format=order)  # type: ignore[call-overload]  # the optimiser's state lies as the weights did
         yield predicted.probabilities, sample, block
 
 
