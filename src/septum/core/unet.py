@@ -129,16 +129,41 @@ class UNet(nn.Module):
             if level >= config.depth - 1 and self.training and config.dropout:
                 x = dropout(x, config.dropout, generators)
             if level < config.depth:
-                skips.append(x)
-                x = nn.functional.max_pool2d(x, 2)
+                x, skip = _PoolAndCrop.apply(x, cropped(level, config.depth))  # type: ignore[no-untyped-call]
+                skips.append(skip)
         for level in reversed(range(config.depth)):
             x = self.up[level](x)
             if config.relu_after_up:
                 x = nn.functional.relu(x, inplace=True)
-            x = torch.cat([x, centre_crop(skips.pop(), x.shape[2:])], dim=1)
+            x = torch.cat([x, skips.pop()], dim=1)
             x = self.expansive[level](x)
         logits: Tensor = self.output(x)
         return logits
+
+
+class _PoolAndCrop(torch.autograd.Function):
+    """The two ways that a map goes on: 2x2 max pooling, and its centre. Both gradients go into one array.
+
+    Autograd would fill a second one with zeros around the centre, in another order of memory, and add the two: three
+    times as long, 15 % of a narrow network's step on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, crop: int) -> tuple[Tensor, Tensor]:
+        pooled, places = nn.functional.max_pool2d_with_indices(x, (2, 2))
+        ctx.save_for_backward(x, places)
+        ctx.crop = crop
+        return pooled, x[:, :, crop : x.shape[2] - crop, crop : x.shape[3] - crop]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        of_pooled, of_centre = gradients
+        x, places = ctx.saved_tensors
+        gradient = torch.ops.aten.max_pool2d_with_indices_backward(
+            of_pooled, x, [2, 2], [2, 2], [0, 0], [1, 1], False, places
+        )
+        centre_crop(gradient, of_centre.shape[2:]).add_(of_centre)
+        return gradient, None
 
 
 def _double_convolution(before: int, width: int, normalization: str) -> nn.Sequential:
@@ -169,7 +194,9 @@ class ImageNorm(nn.Module):
         def normalize(part: Tensor) -> Tensor:
             return nn.functional.batch_norm(part, None, None, self.weight, self.bias, True, eps=self.EPSILON)
 
-        return torch.cat([normalize(part) for part in torch.split(x, 1)]) if self.training else normalize(x)
+        if len(x) == 1 or not self.training:
+            return normalize(x)
+        return torch.cat([normalize(part) for part in torch.split(x, 1)])
 
 
 def freeze(net: UNet, tiles: Tensor) -> UNet:
