@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from septum.data.keep import ArrayField, in_files, in_memory, is_mapped
+from septum.data.keep import ArrayField, InFiles, in_memory, is_mapped
 from septum.engine.memory import measured_peak
 from septum.errors import OutputError
 
@@ -17,9 +17,9 @@ class Pair:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float64, bool])
-def test_what_is_kept_in_files_is_what_was_given(tmp_path, dtype):
+def test_what_is_kept_InFiles_is_what_was_given(tmp_path, dtype):
     array = np.random.default_rng(0).integers(0, 2, (3, 4, 5)).astype(dtype)
-    keep = in_files(tmp_path / "new" / "folder")
+    keep = InFiles(tmp_path / "new" / "folder")
     for given in (array, array[:, ::2], np.asfortranarray(array), array[0, :, 3]):
         kept = keep(given)
         assert is_mapped(kept)
@@ -32,7 +32,7 @@ def test_what_is_kept_in_files_is_what_was_given(tmp_path, dtype):
 
 def test_an_array_in_memory_is_the_field_itself_and_a_file_is_mapped_anew(tmp_path):
     array = np.arange(6)
-    pair = Pair("a", array, in_files(tmp_path)(array))
+    pair = Pair("a", array, InFiles(tmp_path)(array))
     assert pair.first is array
     assert pair.second is not pair.second
     assert replace(pair, name="b").second.filename == pair.second.filename
@@ -52,7 +52,7 @@ def test_only_whole_files_that_cannot_change_are_mapped_anew(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the peak begin anew")
 def test_looking_at_many_files_one_by_one_takes_the_memory_of_one(tmp_path):
-    keep = in_files(tmp_path)
+    keep = InFiles(tmp_path)
     pairs = [Pair(str(n), keep(np.full(5 * 10**6, n)), None) for n in range(4)]  # 40 MB each
     nothing = measured_peak(lambda: None)
     assert measured_peak(lambda: [pair.first.sum() for pair in pairs]) - nothing < 60e6
@@ -63,4 +63,4 @@ def test_looking_at_many_files_one_by_one_takes_the_memory_of_one(tmp_path):
 def test_no_room_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write .*0\.npy, which takes the place of 8 MB of memory \(.*\)"):
-        in_files(tmp_path / "file")(np.zeros(10**6))
+        InFiles(tmp_path / "file")(np.zeros(10**6))

@@ -47,7 +47,7 @@ def test_the_largest_step_that_fits_is_found_and_none_that_does_not_is_ever_take
         taken.append(50e6 + 1000 * pixels(config))
         return taken[-1]
 
-    config = fit_memory(wanted(batch=batch), limit * 10**6, peak)
+    config = fit_memory(wanted(batch=batch), limit * 10**6, peak, counted=lambda config: 0)
     assert max(taken) <= limit * 10**6
     sizes = [patch for patch in range(1, 101) if 50e6 + 1000 * pixels(wanted(patch=patch)) <= 0.9 * limit * 1e6]
     if not sizes:
@@ -61,7 +61,7 @@ def test_the_largest_step_that_fits_is_found_and_none_that_does_not_is_ever_take
 
 def test_where_not_even_the_smallest_step_fits_the_sentence_says_what_it_takes():
     with pytest.raises(ConfigError, match="50 MB of memory were allowed, but training takes at least 70 MB here"):
-        fit_memory(wanted(), 50 * 10**6, lambda _: 70 * 10**6)
+        fit_memory(wanted(), 50 * 10**6, lambda _: 70 * 10**6, counted=lambda config: 0)
 
 
 def test_what_failed_for_want_of_memory_gets_smaller_until_nothing_can():

@@ -9,7 +9,7 @@ from septum.engine import predict, step
 from septum.engine.holdout import hold_out
 from septum.engine.patches import prepare
 from septum.engine.plan import recipe
-from septum.engine.validate import choose_decoding, predictions
+from septum.engine.validate import Part, choose_decoding, predictions
 
 SMALL = {"unet.base_channels": 2, "unet.depth": 1, "steps": 1}
 
@@ -21,7 +21,7 @@ def held_out(probabilities_of):
     config = recipe("fast", dataset, torch.device("cpu"), SMALL)
     encoded = np.moveaxis(np.eye(3)[TARGETS["rim"].encode(labels)], -1, 0)
     block = (slice(0, 40), slice(0, 40))
-    return [(probabilities_of(encoded), dataset.samples[0], block)], config, dataset
+    return [Part(dataset.samples[0], block, probabilities_of(encoded))], config, dataset
 
 
 def sure(certainty):

@@ -103,6 +103,15 @@ def plan_layout(
     return Layout((stride[0], stride[1]), rows, memory, work, work / work_of(tuple(shape)))
 
 
+def smallest_layout(shape: Sequence[int], config: UNetConfig) -> int:
+    """Return the bytes that the smallest tile of an image takes."""
+    try:
+        plan_layout(shape, config, 0)
+    except TooLittleMemory as error:
+        return error.missing
+    raise AssertionError("a tile takes no memory")
+
+
 def aligned(region: Region, depth: int) -> Region:
     """Return a region that begins on the grid of the poolings.
 

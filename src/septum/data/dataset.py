@@ -15,7 +15,7 @@ import numpy as np
 from septum.config import Kind
 from septum.data.findings import Finding, finding
 from septum.data.images import as_channels, is_grey, open_image
-from septum.data.keep import Keep, in_files, in_memory
+from septum.data.keep import InFiles, Keep, in_memory
 from septum.data.kind import MOST_CLASSES, connected_instances, decide_kind
 from septum.data.labels import as_labels, grey_edges
 from septum.data.layout import Pair, Pairing, find_pairs, is_roi, stem
@@ -97,7 +97,7 @@ def load_dataset(
     >>> load_dataset("isbi2012/train").notes                                          # doctest: +SKIP
     ('30 pairs of equal names in images/ and labels/', ...)
     """
-    keep = in_memory if folder is None else in_files(folder)
+    keep = in_memory if folder is None else InFiles(folder)
     pairing = find_pairs(Path(path), None if labels is None else Path(labels))
     dataset, findings = _read(pairing, str(path), kind, channel, unlabeled, keep)
     return _without_errors(dataset, findings, f"septum check {path}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -23,20 +25,17 @@ def in_memory(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def in_files(folder: Path) -> Keep:
-    """Return a function that writes each array to a file of a folder and returns it mapped, to be read only.
+class InFiles:
+    """Writes each array to a file of a folder and returns it mapped, to be read only; OutputError without room."""
 
-    Raises
-    ------
-    OutputError
-        From that function, if there is no room.
-    """
-    numbers = itertools.count()
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._numbers = itertools.count()
 
-    def keep(array: np.ndarray) -> np.ndarray:
-        path = folder / f"{next(numbers)}.npy"
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        path = self.folder / f"{next(self._numbers)}.npy"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             np.save(path, array)
         except OSError as error:
             raise OutputError(
@@ -46,7 +45,16 @@ def in_files(folder: Path) -> Keep:
         mapped: np.ndarray = np.load(path, mmap_mode="r")
         return mapped
 
-    return keep
+
+@contextmanager
+def for_a_while(keep: Keep) -> Iterator[Keep]:
+    """Give a way to keep arrays that are needed until the block ends: as the others, but files are then removed."""
+    if not isinstance(keep, InFiles):
+        yield keep
+        return
+    keep.folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=keep.folder, ignore_cleanup_errors=True) as folder:
+        yield InFiles(Path(folder))
 
 
 class ArrayField(Generic[Array]):

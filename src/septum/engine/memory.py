@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from septum.config import TrainConfig
-from septum.core.unet import input_size, margin
+from septum.config import TrainConfig, UNetConfig
+from septum.core.layout import smallest_layout
+from septum.core.unet import input_size, layers, margin, n_weights
 from septum.data.dataset import Shape
 from septum.engine.predict import DEFAULT_MEMORY
 from septum.errors import ConfigError
 
 RESERVE = 0.9  # of the memory that is allowed is planned with; the rest is for what a measurement misses
-DATA = 0.5  # of the memory that is allowed may be taken by a data set; a larger one is streamed
-M_MMAP_THRESHOLD, LARGE_ARRAY = -3, 2**20  # a parameter of glibc; bytes
+LIBRARIES = 100 * 10**6  # bytes that the first steps add to the process beside their arrays
+MAPS = 3.0  # copies of a feature map in a step: before and after normalisation, its gradient
+DATA = 0.5  # of the memory that is left may be taken by a data set; a larger one is streamed
+M_MMAP_THRESHOLD = -3  # a parameter of glibc
+LARGE_ARRAY = 2**23  # bytes that go back at once in a training, which would take longer for smaller ones
 RISE = 2.0  # the most that a measured step grows over the one before it, in pixels
 
 
@@ -60,17 +65,17 @@ def resident() -> int:
     return int(line.split()[1]) * 1024
 
 
-def hold_little() -> None:
+def hold_little(large: int = 2**20) -> None:
     """Make libraries keep less memory than they do for speed: call it before the first convolution.
 
-    Large arrays go back to the system when they are freed, as at first; later glibc keeps them, in pieces that the next
-    arrays may not fit into (measured: 15 to 20 % more, until the end). PyTorch keeps compiled code for the last 100
+    Arrays of `large` bytes go back to the system when they are freed, as at first; later glibc keeps them, in pieces
+    that the next arrays may not fit into (measured: 15 to 20 % more, until the end). PyTorch keeps compiled code for the last 100
     shapes of a convolution, not 1024: versions of an image have many (measured: 65 MB less).
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):  # another C library
-            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_ARRAY)
+            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, large)
 
 
 def free() -> int:
@@ -79,9 +84,15 @@ def free() -> int:
     return resident() + (DEFAULT_MEMORY if left is None else int(RESERVE * left))
 
 
-def tile_memory(limit: int | None) -> int:
-    """Bytes that the activations of a tile may take when what is held out is predicted."""
-    return DEFAULT_MEMORY if limit is None else min(DEFAULT_MEMORY, limit // 4)
+def tile_memory(limit: int | None, left: int, unet: UNetConfig, shapes: Iterable[Sequence[int]]) -> int:
+    """Bytes that a tile may take when images of these (Y, X) shapes are predicted to judge a training.
+
+    Up to a quarter of the limit, if as much is left; no less than the smallest tile takes.
+    """
+    if limit is None:
+        return DEFAULT_MEMORY
+    smallest = max((smallest_layout(shape, unet) for shape in shapes), default=0)
+    return max(smallest, min(DEFAULT_MEMORY, limit // 4, int(RESERVE * left)))
 
 
 def data_bytes(shapes: Iterable[Shape]) -> int:
@@ -99,11 +110,31 @@ def data_bytes(shapes: Iterable[Shape]) -> int:
 
 def room_for_data(limit: int | None, device: torch.device) -> int:
     """Return the bytes that a data set may take before it is streamed."""
-    allowed = free() if limit is None or device.type == "cuda" else limit
+    left = (free() if limit is None or device.type == "cuda" else limit) - resident()
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
-        allowed = min(allowed, total if limit is None else limit)
-    return int(DATA * allowed)
+        left = min(left, total if limit is None else limit)
+    return max(0, int(DATA * left))
+
+
+def state_bytes(config: TrainConfig) -> int:
+    """Bytes of what a training keeps: weights, their gradients, the optimiser's moments and the average.
+
+    Examples
+    --------
+    >>> from septum.config import paper_2015
+    >>> state_bytes(TrainConfig(unet=paper_2015(), optimizer="sgd")) / 1e6     # 3 * 4 bytes * 31 million weights
+    372.2472
+    """
+    moments = 2 if config.optimizer == "adam" else int(config.momentum > 0)
+    return 4 * n_weights(config.unet) * (2 + moments + (config.weight_average > 0))
+
+
+def step_bytes(config: TrainConfig) -> int:
+    """Bytes that a step takes beside that: feature maps, gradients of the largest ones, weights in another form."""
+    side = input_size(config.patch, config.unet.depth)
+    values = sum(width * math.prod(sizes) for _, _, width, _, sizes in layers(config.unet, (side, side)))
+    return int(4 * MAPS * config.batch * values + 4 * n_weights(config.unet))
 
 
 def limit_memory(
@@ -111,6 +142,8 @@ def limit_memory(
     limit: int,
     device: torch.device,
     work: Callable[[TrainConfig], object],
+    counted: Callable[[TrainConfig], int],
+    kept: int,
 ) -> TrainConfig:
     """Hold a training to a number of bytes: what PyTorch may take of a GPU, or else the memory of this process.
 
@@ -122,7 +155,11 @@ def limit_memory(
         Bytes.
     device : torch.device
     work : callable
-        Takes a few steps with other settings, and predicts what is held out.
+        Takes a few steps with other settings, and predicts the largest image that is held out.
+    counted : callable
+        Bytes that the process will hold during such steps, by counting.
+    kept : int
+        Bytes that a training takes beside that: the predictions of the other images.
 
     Returns
     -------
@@ -134,13 +171,18 @@ def limit_memory(
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
         return config
-    return fit_memory(config, limit, lambda tried: measured_peak(lambda: work(tried)))
+    return fit_memory(
+        config, limit, lambda tried: measured_peak(lambda: work(tried)) + kept, lambda tried: counted(tried) + kept
+    )
 
 
-def fit_memory(config: TrainConfig, limit: int, peak: Callable[[TrainConfig], int]) -> TrainConfig:
+def fit_memory(
+    config: TrainConfig, limit: int, peak: Callable[[TrainConfig], int], counted: Callable[[TrainConfig], int]
+) -> TrainConfig:
     """Return the largest patch and batch, up to those of the settings, whose steps stay within a limit of memory.
 
-    Steps of rising size are measured, each only after a straight line through the two before it has said that it fits.
+    Steps of rising size are measured, each only if it is foreseen to fit: the first one by counting, the second by what
+    the first one took and the count of what comes on top, later ones by a straight line through the two before.
 
     Parameters
     ----------
@@ -150,33 +192,43 @@ def fit_memory(config: TrainConfig, limit: int, peak: Callable[[TrainConfig], in
         Bytes that the process may hold.
     peak : callable
         Takes steps with other settings and returns the most that the process has held, in bytes.
+    counted : callable
+        Returns what is to be expected of that, without a step.
 
     Raises
     ------
     ConfigError
-        If even the smallest patch takes too much.
+        If even the smallest patch takes too much; where that can be foreseen, before it is tried.
 
     Examples
     --------
     >>> from septum.config import UNetConfig
     >>> wanted = TrainConfig(unet=UNetConfig(), patch=388, batch=1)
-    >>> fit_memory(wanted, 10**9, lambda step: 10**8 + 4000 * pixels(step)).patch  # 4000 * 436**2 = 0.76e9
+    >>> def peak(step):
+    ...     return 10**8 + 4000 * pixels(step)     # 4000 * 436**2 = 0.76e9
+    >>> fit_memory(wanted, 10**9, peak, counted=peak).patch
     260
     """
     sizes = [size for size in _patches(config) if size < config.patch]
     rising = [config.with_changes({"patch": size, "batch": 1}) for size in sizes]
     rising += [config.with_changes({"batch": batch}) for batch in range(1, config.batch + 1)]
-    measured, fitting, tried = [], None, [rising[0]]
+    if (needed := counted(rising[0])) > limit:
+        raise _too_little(limit, needed)
+
+    def foreseen(step: TrainConfig) -> float:
+        if len(measured) == 1:
+            return measured[0][1] + counted(step) - counted(rising[0])
+        (x0, y0), (x1, y1) = measured[-2:]
+        return y1 + (y1 - y0) / (x1 - x0) * (pixels(step) - x1)
+
+    measured: list[tuple[int, int]] = []
+    fitting, tried = None, [rising[0]]
     while tried:
         measured.append((pixels(tried[-1]), peak(tried[-1])))
         if measured[-1][1] > limit:
             break
         fitting, taken = tried[-1], measured[-1][0]
-        tried = [
-            step
-            for step in rising
-            if taken < pixels(step) <= RISE * taken and _foreseen(measured, pixels(step)) <= RESERVE * limit
-        ]
+        tried = [step for step in rising if taken < pixels(step) <= RISE * taken and foreseen(step) <= RESERVE * limit]
     if fitting is None:
         raise _too_little(limit, measured[-1][1])
     return fitting
@@ -224,11 +276,3 @@ def _patches(config: TrainConfig) -> list[int]:
     lost, step = 2 * margin(config.unet.depth), 2**config.unet.depth
     sides = range(input_size(1, config.unet.depth), input_size(config.patch, config.unet.depth) + 1, step)
     return [side - lost for side in sides]
-
-
-def _foreseen(measured: list[tuple[int, int]], size: int) -> float:
-    """Bytes by the straight line through the last two measurements."""
-    if len(measured) == 1:  # of a small step, and most of that does not depend on its size
-        return measured[0][1]
-    (x0, y0), (x1, y1) = measured[-2:]
-    return y1 + (y1 - y0) / (x1 - x0) * (size - x1)

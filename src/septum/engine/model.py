@@ -117,10 +117,7 @@ class Model:
 
     def save(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write the model file, whole or not at all; `dtype` such as ``torch.float16`` rounds the weights in it."""
-        tensors = {
-            name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
-            for name, tensor in self.net.state_dict().items()
-        }
+        tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in self.net.state_dict().items()}
         write_tensors(path, tensors, {"septum": self.card.model_dump_json()})
 
 

@@ -6,20 +6,19 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import safetensors.torch
 import torch
 
 from septum.config import DataSource, TrainConfig
 from septum.data.dataset import Dataset
 from septum.engine.holdout import HoldOut, largest, pixels_of
-from septum.engine.memory import limit_memory, smaller, tile_memory
+from septum.engine.memory import LIBRARIES, limit_memory, resident, smaller, state_bytes, step_bytes, tile_memory
 from septum.engine.model import Model
 from septum.engine.patches import Images
 from septum.engine.plan import Probe, plan_steps
 from septum.engine.processes import Processes
 from septum.engine.run import RunConfig
 from septum.engine.step import State, new_state, price_of_determinism, train_step
-from septum.engine.validate import Part, choose_decoding, predictions
+from septum.engine.validate import Part, bytes_kept, choose_decoding, judged, predictions
 from septum.engine.versions import versions
 from septum.errors import ConfigError
 
@@ -40,22 +39,27 @@ def begin_run(
     """Probe memory and time with steps that leave no trace, and write down what they say."""
     if config.steps is None and budget is None:
         raise ConfigError("how long to train is not said; give --budget such as 20min, or --steps")
-    wanted, tiles = config, tile_memory(max_memory)
-    one = largest(held_out, dataset)  # stands for all that is held out
+    wanted, one = config, largest(held_out, dataset)  # which stands for all that is held out
+    held, state_takes = resident(), state_bytes(config)
+    kept = bytes_kept(held_out, dataset, config) - bytes_kept(one, dataset, config)
+    shapes = [dataset.samples[index].labels.shape for index in held_out.blocks]
+    tiles = tile_memory(max_memory, (max_memory or 0) - held - state_takes - kept, config.unet, shapes)
     if max_memory is not None:
         if processes.count > 1:
             raise ConfigError("--max-memory is for one process; with several give smaller patches by --set patch=N")
 
         def work(tried: TrainConfig) -> None:
-            """All that a training does: a step, one with all that the optimiser keeps, a validation, a checkpoint."""
+            """All that takes memory in a training: a step, one with all that the optimiser keeps, a validation."""
             state = new_state(tried, device, start)
             for number in range(2):
                 _step(state, images, tried, processes, number)
-            list(predictions(state.average, tried, dataset, one, tiles))
+            judged(predictions(state.average, tried, dataset, one, tiles), tried.decoding, tried, dataset)
             _step(state, images, tried, processes, 2)
-            safetensors.torch.save(state.tensors())
 
-        config = limit_memory(wanted, max_memory, device, work)
+        def counted(tried: TrainConfig) -> int:
+            return held + state_takes + max(LIBRARIES + step_bytes(tried), tiles if shapes else 0)
+
+        config = limit_memory(wanted, max_memory, device, work, counted, kept)
     while True:
         state = new_state(config, device, start)
         probe = Probe(
@@ -81,6 +85,7 @@ def begin_run(
         train=wanted.with_changes({"steps": plan.pop("steps")}),
         budget=budget,
         max_memory=max_memory,
+        tile_memory=tiles,
         deterministic=price,
         source=source,
         held_out=held_out.description,

@@ -14,6 +14,7 @@ from pydantic import Field
 from septum.config import DataSource, Settings, TrainConfig, train_config_from_1
 from septum.data.files import write_text
 from septum.engine.model import Model
+from septum.engine.predict import DEFAULT_MEMORY
 from septum.engine.tensors import read_tensors, write_tensors
 from septum.errors import ConfigError, ModelError, OutputError
 
@@ -29,6 +30,7 @@ class RunConfig(Settings):
     step_seconds: float | None  # as probed
     finish_seconds: float = 0.0  # as probed: from the last step to the chosen model
     max_memory: int | None = None  # bytes
+    tile_memory: int = DEFAULT_MEMORY  # bytes that a tile may take where what is held out is predicted
     deterministic: float | None = None  # with deterministic algorithms, and how many times as long a step takes
     asked: dict[str, float] = Field(default_factory=dict)  # settings that had to be lowered -> what was asked for
     changes: tuple[str, ...] = ()  # why and when

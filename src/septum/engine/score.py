@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,19 +19,24 @@ class ValidationImage:
     ignore: np.ndarray | None = None
 
 
-def validation_scores(images: Sequence[ValidationImage], kind: str, n_classes: int) -> dict[str, float]:
+def validation_scores(images: Iterable[ValidationImage], kind: str, n_classes: int) -> dict[str, float]:
     """Return scores by name; `score` is the one that decides which weights are kept.
 
     Instances: panoptic quality at IoU 0.5, which falls with every missed, invented, split or merged object and with
     loose outlines. Classes: mean IoU over the classes that occur. Empty if there is nothing to find.
     """
     if kind == "instances":
-        if not any((image.truth > 0).any() for image in images):
+        matched, found = [], False
+        for i in images:  # one at a time is in memory
+            found |= bool((i.truth > 0).any())
+            matched.append(matching.match(i.truth, i.predicted, ignore=i.ignore, thresholds=[0.5]).scores)
+        if not found:
             return {}
-        matched = [matching.match(i.truth, i.predicted, ignore=i.ignore, thresholds=[0.5]).scores for i in images]
         at = matching.pool(matched).per_threshold[0]
         return {"score": at.panoptic_quality, "f1": at.f1, "mean_matched_iou": at.mean_matched_iou}
     parts = [overlap.overlap(i.truth, i.predicted, classes=range(n_classes), ignore=i.ignore) for i in images]
+    if not parts:
+        return {}
     pooled = overlap.pool(parts)
     ious = [each.iou for each in pooled.classes if each.iou is not None]
     return {"score": float(np.mean(ious)), "mean_iou": float(np.mean(ious)), "pixel_error": pooled.pixel_error}

@@ -46,7 +46,7 @@ class State:
             tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items() if value is not None}
-        return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        return {name: value.detach() for name, value in tensors.items()}
 
     def load(self, tensors: dict[str, torch.Tensor], numbers: dict[str, Any]) -> None:
         """Continue from what `tensors` and `numbers` returned."""

@@ -16,7 +16,7 @@ from septum.core.targets import TARGETS
 from septum.data.check import check_dataset
 from septum.data.dataset import Dataset, load_dataset, shapes
 from septum.engine.holdout import hold_out, nothing_held_out
-from septum.engine.memory import data_bytes, room_for_data
+from septum.engine.memory import LARGE_ARRAY, data_bytes, hold_little, room_for_data
 from septum.engine.model import Model, load
 from septum.engine.plan import recipe
 from septum.engine.processes import ALONE, Processes
@@ -69,6 +69,8 @@ def train_files(
         settings = run.config()  # says at once if there is nothing to go on with
         request = replace(request, deterministic=settings.deterministic is not None)
         memory = settings.max_memory
+    if memory is not None:
+        hold_little(LARGE_ARRAY)
     if request.deterministic:
         be_deterministic()
     needed = data_bytes(shapes(request.data, labels=request.labels, channel=request.channel))
