@@ -62,9 +62,10 @@ def largest(held_out: HoldOut, dataset: Dataset) -> HoldOut:
     return held_out if index is None else replace(held_out, blocks={index: held_out.blocks[index]})
 
 
-def pixels_of(held_out: HoldOut, dataset: Dataset) -> int:
-    """Return the number of pixels of the images that are predicted to judge what is held out."""
-    return sum(dataset.samples[index].labels.size for index in held_out.blocks)
+def pixels_of(held_out: HoldOut, dataset: Dataset, context: int = 0) -> int:
+    """Return the number of pixels of the images that are predicted to judge what is held out, with those around."""
+    shapes = [dataset.samples[index].labels.shape for index in held_out.blocks]
+    return sum((height + 2 * context) * (width + 2 * context) for height, width in shapes)
 
 
 def nothing_held_out() -> HoldOut:

@@ -69,8 +69,8 @@ def hold_little(large: int = 2**20) -> None:
     """Make libraries keep less memory than they do for speed: call it before the first convolution.
 
     Arrays of `large` bytes go back to the system when they are freed, as at first; later glibc keeps them, in pieces
-    that the next arrays may not fit into (measured: 15 to 20 % more, until the end). PyTorch keeps compiled code for the last 100
-    shapes of a convolution, not 1024: versions of an image have many (measured: 65 MB less).
+    that the next arrays may not fit into (measured: 15 to 20 % more, until the end). PyTorch keeps compiled code for
+    the last 100 shapes of a convolution, not 1024: versions of an image have many (measured: 65 MB less).
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
     if sys.platform == "linux":
@@ -108,13 +108,30 @@ def data_bytes(shapes: Iterable[Shape]) -> int:
     return sum(one.height * one.width * (one.channels * (one.itemsize + 4) + 4 + 1 + 1 + 4 + 8) for one in shapes)
 
 
-def room_for_data(limit: int | None, device: torch.device) -> int:
-    """Return the bytes that a data set may take before it is streamed."""
+def largest_bytes(shapes: Iterable[Shape]) -> int:
+    """Return the bytes that the largest image of a data set takes at most while it is checked and made ready.
+
+    Per pixel: measured 52 beside the image itself, most of them for the objects that are told apart in its labels.
+    """
+    return max((one.height * one.width * (one.channels * (one.itemsize + 8) + 52) for one in shapes), default=0)
+
+
+def check_largest(shapes: Iterable[Shape], limit: int) -> None:
+    """Raise ConfigError if one image of a data set would by itself take more than this process may hold."""
+    if (needed := resident() + largest_bytes(shapes)) > limit:
+        raise ConfigError(
+            f"{limit / 1e6:.0f} MB of memory were allowed, but to make the largest image ready for training takes "
+            f"{needed / 1e6:.0f} MB; raise --max-memory, or cut the image and its labels into parts"
+        )
+
+
+def room_for_data(limit: int | None, device: torch.device, largest: int) -> int:
+    """Return the bytes that a data set may take before it is streamed, while its largest image is made ready."""
     left = (free() if limit is None or device.type == "cuda" else limit) - resident()
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         left = min(left, total if limit is None else limit)
-    return max(0, int(DATA * left))
+    return max(0, min(int(DATA * left), left - largest))
 
 
 def state_bytes(config: TrainConfig) -> int:
@@ -168,12 +185,17 @@ def limit_memory(
         are made smaller (`smaller`).
     """
     if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+        limit_gpu(limit, device)
         return config
     return fit_memory(
         config, limit, lambda tried: measured_peak(lambda: work(tried)) + kept, lambda tried: counted(tried) + kept
     )
+
+
+def limit_gpu(limit: int, device: torch.device) -> None:
+    """Let PyTorch take no more than this of a GPU's memory."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
 
 
 def fit_memory(

@@ -22,7 +22,7 @@ from septum.errors import ConfigError
 VALIDATIONS = 20  # per run, fewer if they took more than a tenth of the budget
 CHECKPOINT_SECONDS = 30.0
 PROBE_STEPS = 4  # at least, after the first one
-PROBE_SECONDS = 3.0  # of steps, if that is less than a twentieth of the budget
+PROBE_SECONDS = 5.0  # of steps, if that is less than a twentieth of the budget
 SHARE_FOR_STEPS = 0.97  # the rest is for checkpoints and models written
 FEWEST_STEPS = 10
 
@@ -138,7 +138,8 @@ class Probe:
     step: Callable[[int], object]
     predict: Callable[[], Any]
     score: Callable[[Any], object]  # of what `predict` returned, and the choice of the decoder's thresholds
-    images: float  # held out, in units of what `predict` predicts; 0: none
+    predicted: float  # how many times what `predict` does a prediction of all that is held out takes; 0: nothing is
+    scored: float  # and how many times what `score` does its scores
 
 
 def plan_steps(
@@ -160,22 +161,22 @@ def plan_steps(
     """
     begin = clock()
     step_seconds, finish_seconds = None, 0.0
-    validations = VALIDATIONS if probe.images else 0
+    validations = VALIDATIONS if probe.predicted else 0
     if steps is None:
         assert budget is not None
         left = budget - spent
         step_seconds = _measure(probe.step, min(PROBE_SECONDS, 0.05 * left), 0.15 * left, clock)
         validation_seconds = 0.0
-        if probe.images:
+        if probe.predicted:
             start = clock()
             predicted = probe.predict()
-            predict_seconds = probe.images * (clock() - start)
-            score_seconds = probe.images * _measure(lambda _: probe.score(predicted), 0.0, 0.1 * left, clock)
+            predict_seconds = probe.predicted * (clock() - start)
+            score_seconds = probe.scored * _measure(lambda _: probe.score(predicted), 0.0, 0.1 * left, clock)
             validation_seconds = predict_seconds + score_seconds
             finish_seconds = validation_seconds
         spent += clock() - begin
         left = budget - spent - finish_seconds
-        if probe.images:
+        if probe.predicted:
             validations = max(1, min(VALIDATIONS, int(0.1 * left / max(validation_seconds, 1e-3))))
         steps = int((left - max(0, validations - 1) * validation_seconds) / step_seconds * SHARE_FOR_STEPS)
         if steps < FEWEST_STEPS:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from septum.config import DataSource, TrainConfig
+from septum.core.unet import margin
 from septum.data.dataset import Dataset
 from septum.engine.holdout import HoldOut, largest, pixels_of
 from septum.engine.memory import LIBRARIES, limit_memory, resident, smaller, state_bytes, step_bytes, tile_memory
@@ -39,6 +40,7 @@ def begin_run(
     """Probe memory and time with steps that leave no trace, and write down what they say."""
     if config.steps is None and budget is None:
         raise ConfigError("how long to train is not said; give --budget such as 20min, or --steps")
+    context = margin(config.unet.depth)
     wanted, one = config, largest(held_out, dataset)  # which stands for all that is held out
     held, state_takes = resident(), state_bytes(config)
     kept = bytes_kept(held_out, dataset, config) - bytes_kept(one, dataset, config)
@@ -66,7 +68,8 @@ def begin_run(
             step=partial(_step, state, images, config, processes),
             predict=partial(_predict, state.average, config, dataset, one, tiles),
             score=partial(choose_decoding, config=config, dataset=dataset),
-            images=pixels_of(held_out, dataset) / max(1, pixels_of(one, dataset)),
+            predicted=pixels_of(held_out, dataset, context) / max(1, pixels_of(one, dataset, context)),
+            scored=pixels_of(held_out, dataset) / max(1, pixels_of(one, dataset)),
         )
         try:
             spent = processes.clock() - begin

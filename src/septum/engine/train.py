@@ -14,7 +14,7 @@ from septum.config import DataSource, Decoding, TrainConfig
 from septum.core.normalize import mean_normalization
 from septum.data.dataset import Dataset
 from septum.engine.holdout import HoldOut
-from septum.engine.memory import smaller
+from septum.engine.memory import limit_gpu, smaller
 from septum.engine.model import Model, ModelCard, load
 from septum.engine.patches import Images, prepare
 from septum.engine.probe import begin_run
@@ -138,6 +138,8 @@ def fit(
         config, start = settings.train, load(run.start_file) if run.start_file.exists() else None
         if settings.data != dataset.hashes:
             raise DatasetError(f"the images or labels are not those that {run.path} was begun with; begin a new run")
+        if settings.max_memory is not None and device.type == "cuda":
+            limit_gpu(settings.max_memory, device)
     _check_shares(config, processes)
     images = prepare(dataset, config, held_out, device)
     if not images:

@@ -16,7 +16,7 @@ from septum.core.targets import TARGETS
 from septum.data.check import check_dataset
 from septum.data.dataset import Dataset, load_dataset, shapes
 from septum.engine.holdout import hold_out, nothing_held_out
-from septum.engine.memory import LARGE_ARRAY, data_bytes, hold_little, room_for_data
+from septum.engine.memory import LARGE_ARRAY, check_largest, data_bytes, hold_little, largest_bytes, room_for_data
 from septum.engine.model import Model, load
 from septum.engine.plan import recipe
 from septum.engine.processes import ALONE, Processes
@@ -73,8 +73,11 @@ def train_files(
         hold_little(LARGE_ARRAY)
     if request.deterministic:
         be_deterministic()
-    needed = data_bytes(shapes(request.data, labels=request.labels, channel=request.channel))
-    room, folder = room_for_data(memory, device), run.path / f"streamed{processes.rank}"
+    images = shapes(request.data, labels=request.labels, channel=request.channel)
+    if memory is not None and device.type == "cpu":
+        check_largest(images, memory)
+    needed = data_bytes(images)
+    room, folder = room_for_data(memory, device, largest_bytes(images)), run.path / f"streamed{processes.rank}"
     if needed <= room:
         with _device_watched(device, run, request):
             return (yield from _train(request, run, device, processes, None))
