@@ -78,6 +78,13 @@ def hold_little(large: int = 2**20) -> None:
             ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, large)
 
 
+def give_back() -> None:
+    """Give the memory that is free inside this process back to the system, where glibc holds it."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def free() -> int:
     """Return the bytes that this process may hold if it takes nine tenths of what is free."""
     left = available()
@@ -87,12 +94,12 @@ def free() -> int:
 def tile_memory(limit: int | None, left: int, unet: UNetConfig, shapes: Iterable[Sequence[int]]) -> int:
     """Bytes that a tile may take when images of these (Y, X) shapes are predicted to judge a training.
 
-    Up to a quarter of the limit, if as much is left; no less than the smallest tile takes.
+    Half of what is `left` beside data and weights, up to a quarter of the limit; at least what the smallest tile takes.
     """
     if limit is None:
         return DEFAULT_MEMORY
     smallest = max((smallest_layout(shape, unet) for shape in shapes), default=0)
-    return max(smallest, min(DEFAULT_MEMORY, limit // 4, int(RESERVE * left)))
+    return max(smallest, min(DEFAULT_MEMORY, limit // 4, left // 2))
 
 
 def data_bytes(shapes: Iterable[Shape]) -> int:

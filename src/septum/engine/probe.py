@@ -12,7 +12,16 @@ from septum.config import DataSource, TrainConfig
 from septum.core.unet import margin
 from septum.data.dataset import Dataset
 from septum.engine.holdout import HoldOut, largest, pixels_of
-from septum.engine.memory import LIBRARIES, limit_memory, resident, smaller, state_bytes, step_bytes, tile_memory
+from septum.engine.memory import (
+    LIBRARIES,
+    give_back,
+    limit_memory,
+    resident,
+    smaller,
+    state_bytes,
+    step_bytes,
+    tile_memory,
+)
 from septum.engine.model import Model
 from septum.engine.patches import Images
 from septum.engine.plan import Probe, plan_steps
@@ -42,6 +51,7 @@ def begin_run(
         raise ConfigError("how long to train is not said; give --budget such as 20min, or --steps")
     context = margin(config.unet.depth)
     wanted, one = config, largest(held_out, dataset)  # which stands for all that is held out
+    give_back()
     held, state_takes = resident(), state_bytes(config)
     kept = bytes_kept(held_out, dataset, config) - bytes_kept(one, dataset, config)
     shapes = [dataset.samples[index].labels.shape for index in held_out.blocks]

@@ -14,6 +14,7 @@ from septum.core.unet import UNet
 from septum.data.dataset import Dataset, Sample
 from septum.data.keep import ArrayField, for_a_while, in_memory
 from septum.engine.holdout import HoldOut, Region, pixels_of
+from septum.engine.memory import give_back
 from septum.engine.predict import drain, segment
 from septum.engine.score import ValidationImage, validation_scores
 from septum.engine.step import memory_format
@@ -32,12 +33,14 @@ def predictions(net: UNet, config: TrainConfig, dataset: Dataset, held_out: Hold
     """Class probabilities of what is held out, image by image."""
     net.eval()
     order = memory_format(config, net.output.weight.device)
+    give_back()  # a prediction needs arrays of other sizes than a step
     for index, block in held_out.blocks.items():
         sample = dataset.samples[index]
         predicted = drain(segment(net, config, ArraySource(sample.image), max_memory=max_memory))
         net.to(memory_format=order)  # type: ignore[call-overload]  # the optimiser's state lies as the weights did
         yield Part(sample, block, predicted.probabilities)
         del predicted
+        give_back()
 
 
 def judged(parts: Iterable[Part], decoding: Decoding, config: TrainConfig, dataset: Dataset) -> dict[str, float]:
