@@ -16,6 +16,7 @@ from septum.engine.memory import (
     LIBRARIES,
     give_back,
     limit_memory,
+    other_sizes,
     resident,
     smaller,
     state_bytes,
@@ -65,7 +66,8 @@ def begin_run(
             state = new_state(tried, device, start)
             for number in range(2):
                 _step(state, images, tried, processes, number)
-            judged(predictions(state.average, tried, dataset, one, tiles), tried.decoding, tried, dataset)
+            with other_sizes(max_memory):
+                judged(predictions(state.average, tried, dataset, one, tiles), tried.decoding, tried, dataset)
             _step(state, images, tried, processes, 2)
 
         def counted(tried: TrainConfig) -> int:
@@ -76,8 +78,8 @@ def begin_run(
         state = new_state(config, device, start)
         probe = Probe(
             step=partial(_step, state, images, config, processes),
-            predict=partial(_predict, state.average, config, dataset, one, tiles),
-            score=partial(choose_decoding, config=config, dataset=dataset),
+            predict=partial(_predict, max_memory, state.average, config, dataset, one, tiles),
+            score=partial(_score, max_memory, config=config, dataset=dataset),
             predicted=pixels_of(held_out, dataset, context) / max(1, pixels_of(one, dataset, context)),
             scored=pixels_of(held_out, dataset) / max(1, pixels_of(one, dataset)),
         )
@@ -121,5 +123,11 @@ def _step(state: State, images: Images, config: TrainConfig, processes: Processe
     train_step(state, images, config, 1000, processes)
 
 
-def _predict(*arguments: Any) -> list[Part]:
-    return list(predictions(*arguments))
+def _predict(limit: int | None, *arguments: Any) -> list[Part]:
+    with other_sizes(limit):
+        return list(predictions(*arguments))
+
+
+def _score(limit: int | None, parts: list[Part], config: TrainConfig, dataset: Dataset) -> None:
+    with other_sizes(limit):
+        choose_decoding(parts, config, dataset)

@@ -14,7 +14,7 @@ from septum.config import DataSource, Decoding, TrainConfig
 from septum.core.normalize import mean_normalization
 from septum.data.dataset import Dataset
 from septum.engine.holdout import HoldOut
-from septum.engine.memory import limit_gpu, smaller
+from septum.engine.memory import limit_gpu, other_sizes, smaller
 from septum.engine.model import Model, ModelCard, load
 from septum.engine.patches import Images, prepare
 from septum.engine.probe import begin_run
@@ -194,8 +194,9 @@ def fit(
             run.log({"step": state.step, "loss": mean, "learning_rate": rate, "seconds": round(state.seconds, 2)})
             state.losses = ()
         if last or state.step % settings.validate_every == 0:
-            parts = predictions(state.average, config, dataset, held_out, settings.tile_memory)
-            decoding, scores = choose_decoding(parts, config, dataset)
+            with other_sizes(settings.max_memory):
+                parts = predictions(state.average, config, dataset, held_out, settings.tile_memory)
+                decoding, scores = choose_decoding(parts, config, dataset)
             best = not scores or scores["score"] >= state.best  # of equal ones the later, which has learned more
             if best:
                 state.best = scores.get("score", state.best)

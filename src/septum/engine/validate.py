@@ -33,7 +33,6 @@ def predictions(net: UNet, config: TrainConfig, dataset: Dataset, held_out: Hold
     """Class probabilities of what is held out, image by image."""
     net.eval()
     order = memory_format(config, net.output.weight.device)
-    give_back()  # a prediction needs arrays of other sizes than a step
     for index, block in held_out.blocks.items():
         sample = dataset.samples[index]
         predicted = drain(segment(net, config, ArraySource(sample.image), max_memory=max_memory))
