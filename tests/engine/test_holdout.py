@@ -3,7 +3,7 @@ import pytest
 
 from septum.data.dataset import from_arrays
 from septum.data.simulate import cells
-from septum.engine.holdout import hold_out
+from septum.engine.holdout import HoldOut, hold_out, pixels_of
 
 
 def dataset(count, size=(60, 80)):
@@ -138,3 +138,13 @@ def test_whatever_is_annotated_the_training_part_has_every_class_if_some_choice_
     assert (len(kept.guards) == 0) == bool(fair)
     if fair:
         assert range(min(kept.blocks), max(kept.blocks) + 1) in fair
+
+
+def test_pixels_are_those_of_the_images_that_are_predicted_with_or_without_those_around():
+    sizes = [(20, 30), (40, 40), (10, 70)]
+    dataset = from_arrays(
+        [np.zeros(size) for size in sizes], [np.eye(*size, dtype=int) for size in sizes], kind="classes"
+    )
+    held_out = HoldOut(dict.fromkeys((0, 2), (slice(0, 5), slice(0, 5))), {}, "two of three")
+    assert pixels_of(held_out, dataset) == 20 * 30 + 10 * 70
+    assert pixels_of(held_out, dataset, context=92) == 204 * 214 + 194 * 254

@@ -9,10 +9,21 @@ import tifffile
 import torch
 
 from septum.config import TrainConfig, UNetConfig
+from septum.core.layout import TooLittleMemory, plan_layout
 from septum.core.unet import UNet
+from septum.data.dataset import Shape
 from septum.data.images import write_labels, write_png
 from septum.data.simulate import cells
-from septum.engine.memory import fit_memory, measured_peak, pixels, smaller
+from septum.engine.memory import (
+    check_largest,
+    fit_memory,
+    largest_bytes,
+    measured_peak,
+    pixels,
+    resident,
+    smaller,
+    tile_memory,
+)
 from septum.engine.model import Model, ModelCard
 from septum.engine.run import RunFolder
 from septum.errors import ConfigError
@@ -49,13 +60,13 @@ def test_the_largest_step_that_fits_is_found_and_none_that_does_not_is_ever_take
 
     config = fit_memory(wanted(batch=batch), limit * 10**6, peak, counted=lambda config: 0)
     assert max(taken) <= limit * 10**6
-    sizes = [patch for patch in range(1, 101) if 50e6 + 1000 * pixels(wanted(patch=patch)) <= 0.9 * limit * 1e6]
+    sizes = [patch for patch in range(1, 101) if 50e6 + 1000 * pixels(wanted(patch=patch)) <= 0.95 * limit * 1e6]
     if not sizes:
         assert pixels(config) == pixels(wanted(patch=1))
     elif sizes[-1] < 100:
         assert pixels(config) == pixels(wanted(patch=sizes[-1]))
     else:
-        batches = [n for n in range(1, batch + 1) if 50e6 + 1000 * pixels(wanted(batch=n)) <= 0.9 * limit * 1e6]
+        batches = [n for n in range(1, batch + 1) if 50e6 + 1000 * pixels(wanted(batch=n)) <= 0.95 * limit * 1e6]
         assert config == wanted(batch=batches[-1])
 
 
@@ -79,6 +90,56 @@ def test_what_failed_for_want_of_memory_gets_smaller_until_nothing_can():
         smaller(config, RuntimeError("another matter"))
 
 
+def test_what_is_foreseen_not_to_fit_is_refused_before_it_is_tried():
+    def never(_):
+        raise AssertionError("a step was tried")
+
+    with pytest.raises(ConfigError, match="50 MB of memory were allowed, but training takes at least 70 MB here"):
+        fit_memory(wanted(), 50 * 10**6, never, counted=lambda _: 70 * 10**6)
+
+
+def test_the_second_step_is_foreseen_from_the_first_and_the_count_of_what_comes_on_top():
+    taken = []
+
+    def peak(config):
+        taken.append(pixels(config))
+        return 100 * 10**6 + 1000 * pixels(config)
+
+    fit_memory(wanted(), 110 * 10**6, peak, counted=lambda config: 1000 * pixels(config))
+    smallest = pixels(wanted(patch=1))
+    rising = [pixels(wanted(patch=patch)) for patch in range(1, 101)]
+    fits = [size for size in rising if size <= 2 * smallest and 100e6 + 1000 * size <= 0.95 * 110e6]
+    assert taken[:2] == [smallest, max(fits)]
+
+
+@pytest.mark.parametrize("normalization", ["none", "image"])
+def test_however_little_is_left_a_tile_is_allowed_what_the_smallest_one_takes(normalization):
+    unet, shapes = UNetConfig(base_channels=16, normalization=normalization), [(512, 512), (60, 3000)]
+    least = tile_memory(10**6, -(10**9), unet, shapes)
+    layouts = [plan_layout(shape, unet, least) for shape in shapes]
+    assert max(layout.memory for layout in layouts) == least
+    largest = shapes[np.argmax([layout.memory for layout in layouts])]
+    with pytest.raises(TooLittleMemory):
+        plan_layout(largest, unet, least - 1)
+    assert tile_memory(4 * 10**9, 10**9, unet, shapes) == 5 * 10**8
+    assert tile_memory(2 * 10**9, 2 * 10**9, unet, []) == 5 * 10**8
+    assert tile_memory(None, 0, unet, shapes) == 2 * 10**9
+
+
+def test_an_image_that_takes_too_much_by_itself_is_refused_before_it_is_read():
+    shapes = [
+        Shape(channels=1, height=100, width=100, itemsize=1),
+        Shape(channels=3, height=20000, width=10000, itemsize=2),
+    ]
+    needed = 20000 * 10000 * (3 * (2 + 8) + 52)
+    assert largest_bytes(shapes) == needed
+    check_largest(shapes, resident() + needed + 10**8)
+    with pytest.raises(
+        ConfigError, match=r"1000 MB of memory were allowed, but to make the largest image .* takes \d+ MB"
+    ):
+        check_largest(shapes, 10**9)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the peak begin anew")
 def test_the_peak_is_that_of_the_action():
     before = measured_peak(lambda: None)
@@ -87,13 +148,14 @@ def test_the_peak_is_that_of_the_action():
     assert abs(measured_peak(lambda: None) - before) < 20e6
 
 
-def peak_of(folder, *words):
-    """Bytes that `septum WORDS`, on one thread, has held at most."""
+def peak_of(folder, *words, refused=""):
+    """Bytes that `septum WORDS`, on one thread, has held at most; it ends well, or says what it was `refused` for."""
     # A process inherits the peak of the one that starts it: a small one stands between it and the tests.
     between = (
         "import resource, subprocess, sys\n"
-        "subprocess.run([sys.executable, '-m', 'septum', *sys.argv[1:]], check=True)\n"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        "code = subprocess.run([sys.executable, '-m', 'septum', *sys.argv[1:]]).returncode\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+        "sys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", between, *words],
@@ -101,8 +163,9 @@ def peak_of(folder, *words):
         cwd=folder,
         capture_output=True,
         text=True,
-        check=True,
+        check=not refused,
     )
+    assert refused in done.stderr
     return int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -123,6 +186,29 @@ def test_a_training_never_holds_more_than_it_may(tmp_path):
     run = RunFolder(tmp_path / "limited").config()
     assert run.train.patch < 260 == run.asked["patch"]
     assert run.changes[0].startswith("for want of memory a step has 1 x ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what the process itself holds is known on Linux only")
+def test_a_training_that_cannot_fit_is_refused_before_it_holds_what_it_may_not(tmp_path):
+    """A real process; the weights of this network, and what an optimiser keeps of them, are the larger part."""
+    image, labels = cells((100, 100), 5, 0, diameter=16)
+    write_labels(tmp_path / "data" / "images" / "a.tif", (255 * image[0] / image.max()).astype(np.uint8))
+    write_labels(tmp_path / "data" / "labels" / "a.tif", labels)
+    words = [
+        "train",
+        "data",
+        "--output",
+        "run",
+        "--recipe",
+        "paper",
+        "--steps",
+        "6",
+        "--quiet",
+        "--max-memory",
+        "700MB",
+    ]
+    assert peak_of(tmp_path, *words, refused="700 MB of memory were allowed, but training takes at least") <= 700e6
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what the process itself holds is known on Linux only")

@@ -65,6 +65,13 @@ def test_a_run_by_the_plan_takes_its_budget(machine, budget):
     assert 0.9 * budget < machine.whole_run(schedule, spent) <= budget
 
 
+def test_what_a_validation_takes_is_foreseen_from_one_image_in_two_shares():
+    """Predicting goes by the pixels with those around, scoring by the pixels themselves."""
+    machine = Machine(0.01)
+    probe = Probe(machine.step, lambda: machine.take(0.2), lambda _: machine.take(0.1), predicted=5, scored=3)
+    assert plan_steps(None, 100.0, 0.0, probe, machine.clock).finish_seconds == pytest.approx(5 * 0.2 + 3 * 0.1)
+
+
 def test_a_plan_validates_twenty_times_or_for_a_tenth_of_the_time():
     assert Machine(0.01, 0.05).plan(100.0).steps > 8000
     schedule = Machine(0.01, 0.05).plan(100.0)

@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from septum.core.targets import TARGETS
 from septum.data.dataset import from_arrays
+from septum.data.keep import InFiles, is_mapped
 from septum.data.simulate import cells
-from septum.engine import predict, step
+from septum.engine import predict, step, validate
 from septum.engine.holdout import hold_out
 from septum.engine.patches import prepare
 from septum.engine.plan import recipe
@@ -54,6 +57,23 @@ def test_a_network_that_says_too_little_is_read_lower():
     decoding, scores = choose_decoding(*held_out(sure(0.45)))
     assert (decoding.seed, decoding.foreground) == (0.4, 0.4)
     assert scores["f1"] == 1
+
+
+def test_of_a_streamed_data_set_no_more_than_one_image_is_in_memory_and_the_choice_is_the_same(tmp_path, monkeypatch):
+    parts, config, dataset = held_out(sure(0.45))
+    expected, looked_at = choose_decoding(iter(parts * 3), config, dataset), []
+
+    def decode(target, probabilities, decoding):
+        looked_at.append(probabilities)
+        return decode_as_before(target, probabilities, decoding)
+
+    decode_as_before = validate.decode
+    monkeypatch.setattr(validate, "decode", decode)
+    streamed = replace(dataset, keep=InFiles(tmp_path / "streamed"))
+    assert choose_decoding(iter(parts * 3), config, streamed) == expected
+    assert len(looked_at) > 3
+    assert all(map(is_mapped, looked_at))
+    assert not any((tmp_path / "streamed").iterdir())
 
 
 def test_without_anything_held_out_the_settings_stay():

@@ -165,8 +165,8 @@ def state_bytes(config: TrainConfig) -> int:
     Examples
     --------
     >>> from septum.config import paper_2015
-    >>> state_bytes(TrainConfig(unet=paper_2015(), optimizer="sgd")) / 1e6     # 3 * 4 bytes * 31 million weights
-    372.2472
+    >>> state_bytes(TrainConfig(unet=paper_2015(), optimizer="sgd")) / 1e6     # 3 * 4 bytes * 31,023,808 weights
+    372.285696
     """
     moments = 2 if config.optimizer == "adam" else int(config.momentum > 0)
     return 4 * n_weights(config.unet) * (2 + moments + (config.weight_average > 0))
@@ -252,9 +252,9 @@ def fit_memory(
     >>> from septum.config import UNetConfig
     >>> wanted = TrainConfig(unet=UNetConfig(), patch=388, batch=1)
     >>> def peak(step):
-    ...     return 10**8 + 4000 * pixels(step)     # 4000 * 436**2 = 0.76e9
+    ...     return 10**8 + 4000 * pixels(step)     # 4000 * 452**2 = 0.82e9
     >>> fit_memory(wanted, 10**9, peak, counted=peak).patch
-    260
+    276
     """
     sizes = [size for size in _patches(config) if size < config.patch]
     rising = [config.with_changes({"patch": size, "batch": 1}) for size in sizes]

@@ -19,7 +19,7 @@ NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write named tensors of floating point with metadata, one after the other: no more than one is copied at a time.
+    """Write named tensors of floating point with metadata, one after the other through a buffer of the largest's size.
 
     Raises
     ------
@@ -33,10 +33,13 @@ def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadat
         header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    buffer = torch.empty(max((tensor.nbytes for tensor in tensors.values()), default=0), dtype=torch.uint8)
     with atomic_path(path) as beside, beside.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
-            file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            part = buffer[: tensor.nbytes]
+            part.view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
+            file.write(part.numpy().data)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
