@@ -126,7 +126,7 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as unet.base_channels=32."),
     ] = None,
     max_memory: Annotated[
-        str | None, typer.Option(help="Hold no more, such as 4GB: smaller patches where it must be, refused if even they take more.")
+        str | None, typer.Option(help="Hold no more, such as 4GB: makes patches smaller, or says what it would take.")
     ] = None,
     start: Annotated[Path | None, typer.Option("--from", help="Begin with the weights of this model.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,

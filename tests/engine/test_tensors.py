@@ -30,6 +30,19 @@ def test_what_is_written_is_read_by_safetensors_whatever_the_order_of_memory_and
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the peak begin anew")
+def test_the_memory_of_what_was_read_goes_with_each_tensor(tmp_path):
+    write_tensors(tmp_path / "a.safetensors", {str(n): torch.ones(50, 200, 500) for n in range(6)}, {})  # 20 MB each
+    nothing = measured_peak(lambda: None)
+
+    def take_out():
+        tensors, _ = read_tensors(tmp_path / "a.safetensors")
+        while tensors:
+            assert tensors.popitem()[1].sum() == 50 * 200 * 500
+
+    assert measured_peak(take_out) - nothing < 45e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the peak begin anew")
 def test_writing_takes_the_memory_of_one_tensor(tmp_path):
     tensors = {
         str(n): torch.ones(1, 50, 200, 500).to(memory_format=torch.channels_last)

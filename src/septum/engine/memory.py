@@ -283,7 +283,7 @@ def fit_memory(
 
 def _too_little(limit: int, needed: int) -> ConfigError:
     return ConfigError(
-        f"{limit / 1e6:.0f} MB of memory were allowed, but training takes at least {needed / 1e6:.0f} MB here, "
+        f"{limit / 1e6:.0f} MB of memory were allowed, but training takes about {needed / 1e6:.0f} MB here, "
         "even with the smallest patches; raise --max-memory, give fewer images or make the network narrower"
     )
 

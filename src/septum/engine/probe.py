@@ -53,7 +53,7 @@ def begin_run(
     context = margin(config.unet.depth)
     wanted, one = config, largest(held_out, dataset)  # which stands for all that is held out
     give_back()
-    held, state_takes = resident(), state_bytes(config)
+    held, state_takes = resident() if device.type == "cpu" else 0, state_bytes(config)
     kept = bytes_kept(held_out, dataset, config) - bytes_kept(one, dataset, config)
     shapes = [dataset.samples[index].labels.shape for index in held_out.blocks]
     tiles = tile_memory(max_memory, (max_memory or 0) - held - state_takes - kept, config.unet, shapes)

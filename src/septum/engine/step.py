@@ -49,20 +49,22 @@ class State:
         return {name: value.detach() for name, value in tensors.items()}
 
     def load(self, tensors: dict[str, torch.Tensor], numbers: dict[str, Any]) -> None:
-        """Continue from what `tensors` and `numbers` returned."""
+        """Continue from what `tensors` and `numbers` returned; tensors are taken out one by one, for their memory."""
         for prefix, net in (("net.", self.net), ("average.", self.average)):
-            part = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            part = {name.removeprefix(prefix): tensors.pop(name) for name in [*tensors] if name.startswith(prefix)}
             if part:
                 net.load_state_dict(part)
+            del part
         states: dict[int, dict[str, torch.Tensor]] = {}
         parameters = list(self.net.parameters())
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, key = name.split(".", 2)
-                like = parameters[int(number)]
-                if value.shape == like.shape:  # a fused optimiser takes them to lie in memory as the weights do
-                    value = torch.empty_like(like, requires_grad=False).copy_(value)
-                states.setdefault(int(number), {})[key] = value
+        for name in [name for name in tensors if name.startswith("optimizer.")]:
+            _, number, key = name.split(".", 2)
+            value, like = tensors.pop(name), parameters[int(number)]
+            if value.shape == like.shape:  # a fused optimiser takes them to lie in memory as the weights do
+                value = torch.empty_like(like, requires_grad=False).copy_(value)
+            else:
+                value = value.clone()
+            states.setdefault(int(number), {})[key] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         self.step, self.seconds = numbers["step"], numbers["seconds"]

@@ -43,12 +43,16 @@ def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadat
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Read tensors and metadata; ModelError for anything that is not a whole safetensors file."""
+    """Read tensors and metadata; ModelError for anything that is not a whole safetensors file.
+
+    Each tensor is a mapping of the file of its own, whose memory goes with it.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(2)
         with safetensors.safe_open(path, framework="pt") as tensors:
-            return {name: tensors.get_tensor(name) for name in tensors.keys()}, tensors.metadata() or {}  # noqa: SIM118
+            names, metadata = list(tensors.keys()), tensors.metadata() or {}
+        return {name: _mapped(path, name) for name in names}, metadata
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror or error}); check the file and its rights") from None
     except safetensors.SafetensorError as error:
@@ -58,3 +62,9 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
                 "Septum only reads .safetensors models"
             ) from None
         raise ModelError(f"{path} is no safetensors file or is cut short ({error}); get or train it again") from None
+
+
+def _mapped(path: Path, name: str) -> torch.Tensor:
+    with safetensors.safe_open(path, framework="pt") as tensors:
+        tensor: torch.Tensor = tensors.get_tensor(name)
+        return tensor
