@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from septum.config import DataSource, TrainConfig
+from septum.core.layout import OVERHEAD
 from septum.core.unet import margin
 from septum.data.dataset import Dataset
 from septum.engine.holdout import HoldOut, largest, pixels_of
@@ -71,7 +72,8 @@ def begin_run(
             _step(state, images, tried, processes, 2)
 
         def counted(tried: TrainConfig) -> int:
-            return held + state_takes + max(LIBRARIES + step_bytes(tried), tiles if shapes else 0)
+            tile = tiles - OVERHEAD // 2 if shapes else 0  # the rest of it is counted among the libraries
+            return held + state_takes + LIBRARIES + max(step_bytes(tried), tile)
 
         config = limit_memory(wanted, max_memory, device, work, counted, kept)
     while True:
