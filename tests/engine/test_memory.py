@@ -112,6 +112,19 @@ def test_the_second_step_is_foreseen_from_the_first_and_the_count_of_what_comes_
     assert taken[:2] == [smallest, max(fits)]
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_what_libraries_take_is_counted_until_there_was_a_training(optimizer):
+    program = (
+        "import torch; from septum.config import *; from septum.engine.memory import libraries_bytes\n"
+        "from septum.engine.step import new_state; before = libraries_bytes()\n"
+        "network = UNetConfig(depth=1, base_channels=2)\n"
+        f"new_state(TrainConfig(unet=network, optimizer={optimizer!r}), torch.device('cpu'))\n"
+        "print(before, libraries_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["100000000", "0"]
+
+
 @pytest.mark.parametrize("normalization", ["none", "image"])
 def test_however_little_is_left_a_tile_is_allowed_what_the_smallest_one_takes(normalization):
     unet, shapes = UNetConfig(base_channels=16, normalization=normalization), [(512, 512), (60, 3000)]

@@ -179,6 +179,11 @@ def step_bytes(config: TrainConfig) -> int:
     return int(4 * MAPS * config.batch * values + 4 * n_weights(config.unet))
 
 
+def libraries_bytes() -> int:
+    """Bytes that a process grows by in its first steps, beside their arrays; none where there was one before."""
+    return 0 if "torch._dynamo" in sys.modules else LIBRARIES  # which PyTorch loads with the first optimiser
+
+
 def limit_memory(
     config: TrainConfig,
     limit: int,

@@ -14,8 +14,8 @@ from septum.core.unet import margin
 from septum.data.dataset import Dataset
 from septum.engine.holdout import HoldOut, largest, pixels_of
 from septum.engine.memory import (
-    LIBRARIES,
     give_back,
+    libraries_bytes,
     limit_memory,
     other_sizes,
     resident,
@@ -54,6 +54,7 @@ def begin_run(
     context = margin(config.unet.depth)
     wanted, one = config, largest(held_out, dataset)  # which stands for all that is held out
     give_back()
+    libraries = libraries_bytes()
     held, state_takes = resident() if device.type == "cpu" else 0, state_bytes(config)
     kept = bytes_kept(held_out, dataset, config) - bytes_kept(one, dataset, config)
     shapes = [dataset.samples[index].labels.shape for index in held_out.blocks]
@@ -73,7 +74,7 @@ def begin_run(
 
         def counted(tried: TrainConfig) -> int:
             tile = tiles - OVERHEAD // 2 if shapes else 0  # the rest of it is counted among the libraries
-            return held + state_takes + LIBRARIES + max(step_bytes(tried), tile)
+            return held + state_takes + libraries + max(step_bytes(tried), tile)
 
         config = limit_memory(wanted, max_memory, device, work, counted, kept)
     while True:
