@@ -145,8 +145,8 @@ def check_largest(shapes: Iterable[Shape], limit: int) -> None:
     """Raise ConfigError if one image of a data set would by itself take more than this process may hold."""
     if (needed := resident() + largest_bytes(shapes)) > limit:
         raise ConfigError(
-            f"{limit / 1e6:.0f} MB of memory were allowed, but to make the largest image ready for training takes "
-            f"{needed / 1e6:.0f} MB; raise --max-memory, or cut the image and its labels into parts"
+            f"{limit / 1e6:.0f} MB of memory were allowed, but the program, with the largest image while it is made "
+            f"ready, takes {needed / 1e6:.0f} MB; raise --max-memory, or cut large images and their labels into parts"
         )
 
 
