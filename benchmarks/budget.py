@@ -66,8 +66,8 @@ def measure(data: str, part: str, budget: int, settings: list[str]) -> dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=int, nargs="*", choices=range(len(RUNS)), default=range(len(RUNS)))
-    for number in parser.parse_args().runs:
+    parser.add_argument("runs", type=int, nargs="*")
+    for number in parser.parse_args().runs or range(len(RUNS)):
         about = {"commit": record.commit(), "hardware": record.hardware(), "date": datetime.date.today().isoformat()}
         entry = {"run": number, **measure(*RUNS[number]), **about, "versions": record.versions("torch", "numpy")}
         with LOG.open("a") as file:

@@ -8,7 +8,7 @@ em: ISBI 2012, slices 0-23 for training, 24-29 for testing: the challenge's meas
 and averaged over eight flips and quarter-turns. dsb2018: the first of its first 20 images for training, its last 20 for
 testing, all as grey values. dic-hela: video 01 for training, 02 for testing, and the reverse: F1 at IoU 0.5 to 0.9,
 and SEG. What each does is in contestants.py; on EM, fast holds a fifth of its slices out, which fast-final and the
-peers train on. A peer that is not installed is left out, and the record says so; those
+peers train on; em-choosing: the same inside slices 0-23, as in contest.py. A peer that is not installed is left out, and the record says so; those
 whose packages do not go together are given a Python each:
 
     python -m venv torch-peers
@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import record
+from contest import split as split_to_choose
 from contest import subset
 from contestants import NAMES, THREADS
 
@@ -54,11 +55,11 @@ NEEDS = {"monai": "monai", "nnunet": "nnunetv2", "stardist": "stardist.models", 
 
 def split(name: str, images: int) -> tuple[Dataset, Dataset]:
     """What is trained on and what is tested on."""
-    if name == "em":
+    if name.startswith("em"):
         folder = find("isbi2012")
         files = (sorted((folder / part).iterdir()) for part in ("images", "labels"))
         pairs: list[Any] = [(image, label, None) for image, label in zip(*files, strict=True)]
-        return load_pairs(pairs[:24]), load_pairs(pairs[24:])
+        return (load_pairs(pairs[:24]), load_pairs(pairs[24:])) if name == "em" else split_to_choose("em")
     if name == "dsb2018":
         whole = load_dataset(find("dsb2018"))
         return subset(whole, range(images)), subset(whole, range(20, 40))
@@ -127,7 +128,7 @@ def compete(name: str, python: str, task: Path, budget: float, seed: int) -> tup
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="+", choices=["em", "dsb2018", "dic-hela", "dic-hela-reverse"])
+    parser.add_argument("data", nargs="+", choices=["em", "em-choosing", "dsb2018", "dic-hela", "dic-hela-reverse"])
     parser.add_argument("--budget", default="20min")
     parser.add_argument("--contestants", nargs="+", choices=NAMES, help="by default all that there are for the data")
     parser.add_argument("--images", type=int, nargs="+", default=[1, 2, 5, 10, 20], help="of dsb2018")
@@ -140,7 +141,7 @@ def main() -> None:
     pythons = dict(part.rpartition("=")[::2] for part in arguments.python)
     budget = parse_duration(arguments.budget)
     for data in arguments.data:
-        kind = "em" if data == "em" else "cells"
+        kind = "em" if data.startswith("em") else "cells"
         for images in arguments.images if data == "dsb2018" else [0]:
             training, test = split(data, images)
             for name in [name for name in arguments.contestants or FOR[kind] if name in FOR[kind]]:

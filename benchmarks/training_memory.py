@@ -77,7 +77,7 @@ def measure(data: Path, limit: str | None, options: list[str]) -> dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=int, nargs="*", choices=range(len(RUNS)), default=range(len(RUNS)))
+    parser.add_argument("runs", type=int, nargs="*")
     with tempfile.TemporaryDirectory() as folder:
         for data, limit, options in (RUNS[number] for number in parser.parse_args().runs):
             if data == "large":
