@@ -19,6 +19,7 @@ from septum.engine.holdout import HoldOut, hold_out, nothing_held_out
 from septum.engine.model import load
 from septum.engine.patches import Batch
 from septum.engine.plan import recipe
+from septum.engine.processes import Processes
 from septum.engine.run import RunFolder
 from septum.engine.step import new_state, tells_apart, train_step
 from septum.engine.tensors import read_tensors
@@ -187,7 +188,9 @@ def test_the_probe_leaves_no_trace_in_the_weights(tmp_path, monkeypatch):
     held_out = hold_out(dataset)
     monkeypatch.setattr("septum.engine.plan.SHARE_FOR_STEPS", 0.2)  # room for what the first step of a process takes
     monkeypatch.setattr("septum.engine.train.OVERTIME", 1e9)
-    steps = fit(dataset, small_config(dataset, steps=None), tmp_path / "a", held_out=held_out, budget=5.0)
+    monkeypatch.setattr(Processes, "clock", lambda _: time.process_time())  # however busy the machine is
+    config, begin = small_config(dataset, steps=None), time.process_time()
+    steps = fit(dataset, config, tmp_path / "a", held_out=held_out, budget=5.0, begin=begin)
     records, _ = run_to_the_end(steps)
     count = records[0].steps
     run_to_the_end(fit(dataset, small_config(dataset, steps=count), tmp_path / "b", held_out=held_out))
