@@ -5,11 +5,11 @@
     SEPTUM_DATA=... OMP_NUM_THREADS=2 python benchmarks/peers.py dic-hela dic-hela-reverse --budget 20min
 
 em: ISBI 2012, slices 0-23 for training, 24-29 for testing: the challenge's measures of the probabilities, in one pass
-and averaged over eight flips and quarter-turns. dsb2018: the first of its first 20 images for training, its last 20 for
-testing, all as grey values. dic-hela: video 01 for training, 02 for testing, and the reverse: F1 at IoU 0.5 to 0.9,
-and SEG. What each does is in contestants.py; on EM, fast holds a fifth of its slices out, which fast-final and the
-peers train on; em-choosing: the same inside slices 0-23, as in contest.py. A peer that is not installed is left out, and the record says so; those
-whose packages do not go together are given a Python each:
+and averaged over eight flips and quarter-turns. em-choosing: the same inside slices 0-23, as contest.py does it.
+dsb2018: the first of its first 20 images for training, its last 20 for testing, all as grey values. dic-hela: video 01
+for training, 02 for testing, and the reverse: F1 at IoU 0.5 to 0.9, and SEG. What each does is in contestants.py; on
+EM, fast holds a fifth of its slices out, which fast-final and the peers train on. A peer that is not installed is left
+out, and the record says so; those whose packages do not go together are given a Python each:
 
     python -m venv torch-peers
     echo PATH/TO/.venv/lib/python3.11/site-packages > torch-peers/lib/python3.11/site-packages/septum.pth

@@ -78,8 +78,9 @@ def measure(data: Path, limit: str | None, options: list[str]) -> dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=int, nargs="*")
+    numbers = parser.parse_args().runs or range(len(RUNS))
     with tempfile.TemporaryDirectory() as folder:
-        for data, limit, options in (RUNS[number] for number in parser.parse_args().runs):
+        for data, limit, options in (RUNS[number] for number in numbers):
             if data == "large":
                 write_large(Path(folder))
                 path = Path(folder)
