@@ -517,7 +517,7 @@ def test_the_same_prediction_by_command_and_by_call(trained, image):
     for words, tta in (((), None), (("--tta", 7), septum.TtaConfig())):
         out = image.parent / f"out{len(words)}"
         outcome = run("predict", trained, image, "--output", out, *words)
-        assert outcome == (0, f"1 images -> {out}\n", outcome.err)
+        assert outcome == (0, f"1 image -> {out}\n", outcome.err)
         expected = septum.load(trained).predict(picture(9)[0], tta=tta)
         write_labels(image.parent / "expected.tif", expected.labels)
         assert (out / "cells_labels.tif").read_bytes() == (image.parent / "expected.tif").read_bytes()
@@ -582,7 +582,7 @@ def test_a_number_of_steps_among_the_settings_has_no_budget(data, tmp_path):
 
 def test_quiet_says_nothing_and_otherwise_what_was_understood_is_said(data, trained, image):
     out = image.parent / "out"
-    assert run("predict", trained, image, "--output", out, "--quiet") == (0, f"1 images -> {out}\n", "")
+    assert run("predict", trained, image, "--output", out, "--quiet") == (0, f"1 image -> {out}\n", "")
     said = run("predict", trained, image, "--output", out)
     assert "cells.tif: done before, skipped" in said.err
     said = run("train", data, "--output", image.parent / "run", *TINY)

@@ -163,6 +163,20 @@ def test_mask_preview_tiff_and_float16(model, tmp_path):
     assert run("predict", model, tmp_path / "a.npy", "--output", tmp_path / "look", "--preview").code == 0
     assert list(tree(tmp_path / "look")) == ["a_preview.png"]
     assert open_image(tmp_path / "look" / "a_preview.png").frames[0].shape == (3, *SHAPE)
+    for words in (("--region", "0:50,0:50"), ("--mask", tmp_path / "mask.tif"), ("--tta", 8), ("--workers", 2)):
+        outcome = run("predict", model, tmp_path / "a.npy", "--output", tmp_path / "no", "--preview", *words)
+        assert_refused(outcome, f"--preview looks at all of the first frame at low resolution, which {words[0]} has no")
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(("kind", "said"), [("classes", "a.npy: done"), ("instances", r"a.npy: \d+ objects?")])
+def test_objects_are_counted_where_there_are_any(tmp_path, kind, said):
+    network = make_model(tmp_path, kind=kind, classes=3 if kind == "classes" else 2)
+    np.save(tmp_path / "a.npy", picture())
+    for words in ((), ("--format", "zarr")):
+        outcome = run("predict", network, tmp_path / "a.npy", "--output", tmp_path / f"out{len(words)}", *words)
+        assert outcome.out == f"1 image -> {tmp_path / f'out{len(words)}'}\n"
+        assert re.search(rf"^{said}\s*$", outcome.err, re.MULTILINE), outcome.err
 
 
 def test_the_plan_is_said_before_and_the_certificate_after(model, tmp_path):

@@ -241,6 +241,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Segment images with a trained network. Large ones are streamed, and gone on with where a run was stopped."""
+    from septum.engine.evaluation import count
     from septum.engine.memory import free
     from septum.engine.model import find_model, fingerprint, load
     from septum.engine.predict_files import list_inputs, predict_files
@@ -250,6 +251,13 @@ def predict(
     if cluster is not None and workers > 1:
         raise ConfigError(
             "--workers is for processes on this machine, --cluster has workers of its own; give one of both"
+        )
+    unused: dict[str, Any] = {"--region": region, "--mask": mask, "--level": level, "--tta": tta, "--rescale": rescale}
+    unused |= {"--format": form, "--verify": verify, "--workers": workers > 1, "--cluster": cluster}
+    if preview and any(unused.values()):
+        raise ConfigError(
+            f"--preview looks at all of the first frame at low resolution, which {next(filter(unused.get, unused))} "
+            "has no part in; give one of both"
         )
     averaging = parse_tta(tta)
     memory = parse_bytes(max_memory) if max_memory is not None else free()
@@ -272,10 +280,10 @@ def predict(
         print(f"{model}: {loaded.card.terms}", file=sys.stderr)
     paths = list_inputs(inputs)
     if preview:
-        with PredictionDisplay(quiet, len(paths)) as display:
+        with PredictionDisplay(quiet, len(paths), loaded.card.kind) as display:
             for picture in preview_files(loaded, paths, output, channel=channel):
                 display.show(picture)
-        print(f"{len(paths)} previews -> {output}")
+        print(f"{count(len(paths), 'preview')} -> {output}")
         return
     records = predict_files(
         loaded,
@@ -289,10 +297,10 @@ def predict(
         stream=options if streamed else None,
         model_path=find_model(model),
     )
-    with PredictionDisplay(quiet, len(paths)) as display:
+    with PredictionDisplay(quiet, len(paths), loaded.card.kind) as display:
         for record in records:
             display.show(record)
-    print(f"{len(paths)} images -> {output}")
+    print(f"{count(len(paths), 'image')} -> {output}")
 
 
 @app.command(
@@ -697,9 +705,15 @@ class TrainingDisplay(Display):
 class PredictionDisplay(Display):
     """Draws the records of a prediction."""
 
-    def __init__(self, quiet: bool, files: int) -> None:
+    def __init__(self, quiet: bool, files: int, kind: str) -> None:
         super().__init__(quiet)
-        self.files, self.file = files, 0
+        self.files, self.file, self.kind = files, 0, kind
+
+    def say_done(self, record: Any) -> None:
+        from septum.engine.evaluation import count
+
+        found = count(record.objects, "object") if self.kind == "instances" else "done"
+        self.say(f"{record.path.name}: {'done before, skipped' if record.skipped else found}")
 
     def show(self, record: Any) -> None:
         name = type(record).__name__
@@ -721,7 +735,7 @@ class PredictionDisplay(Display):
             self.advance(f"{self.name}: {record.step}", record.part, 1.0)
         elif name == "StreamDone":
             self.file += 1
-            self.say(f"{record.path.name}: {'done before, skipped' if record.skipped else f'{record.objects} objects'}")
+            self.say_done(record)
             if record.certificates:
                 worst = max(record.certificates, key=lambda one: one.difference)
                 differing = sum(one.labels for one in record.certificates)
@@ -731,7 +745,7 @@ class PredictionDisplay(Display):
                 )
         elif name == "FileDone":
             self.file += 1
-            self.say(f"{record.path.name}: {'done before, skipped' if record.skipped else f'{record.objects} objects'}")
+            self.say_done(record)
             self.advance(record.path.name, self.file, self.files)
 
 
