@@ -2,6 +2,7 @@
 
     SEPTUM_DATA=... python benchmarks/contest.py em --steps 1500 --seed 0 --set unet.base_channels=32
     SEPTUM_DATA=... python benchmarks/contest.py dic-hela --steps 1000 --set instances=rim
+    SEPTUM_DATA=... python benchmarks/contest.py em --budget 5min --try deep-supervision
 
 em: slices 0-17 of ISBI 2012 for training, 18-23 to choose on (24-29 are the test). dic-hela: frames of video 01 before
 the last three for training, these three to choose on (video 02 is the test). dsb2018: every second image of the first
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import record
 import torch
+import tries
 
 from septum.cli import parse_duration, parse_settings
 from septum.config import TtaConfig
@@ -91,6 +93,7 @@ def main() -> None:
     parser.add_argument("--budget")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--try", dest="tried", choices=tries.TRIES, help="a way of training out of tries.py")
     parser.add_argument("--kind", choices=["instances"], help="train EM on cell interiors as instances, with Eq. 2")
     parser.add_argument("--keep", type=Path, help="keep the run in this folder")
     arguments = parser.parse_args()
@@ -98,13 +101,17 @@ def main() -> None:
     changes = {**parse_settings(arguments.settings), "steps": arguments.steps, "seed": arguments.seed}
     config = recipe("fast", training, torch.device("cpu"), changes)
     budget = parse_duration(arguments.budget) if arguments.budget else None
+    if arguments.tried:
+        tries.apply(arguments.tried)
     begin, begin_cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary) / "run"
         model = drain(fit(training, config, folder, held_out=hold_out(training), budget=budget))
     entry = {
         "data": arguments.data,
-        "settings": arguments.settings + ([f"kind={arguments.kind}"] if arguments.kind else []),
+        "settings": arguments.settings
+        + ([f"kind={arguments.kind}"] if arguments.kind else [])
+        + ([f"try={arguments.tried}"] if arguments.tried else []),
         "seed": arguments.seed,
         "steps": model.card.config.steps,
         "seconds": round(time.perf_counter() - begin, 1),
