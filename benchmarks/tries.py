@@ -18,6 +18,9 @@ from septum.core.unet import UNet, centre_crop
 from septum.engine import probe, step, train
 from septum.engine.step import State
 
+# as they are in Septum
+LOSSES = {target.__name__: target.loss for target in TARGETS.values()} | {"dice": step.dice_loss}
+
 
 def deep_supervision(net: UNet, state: State) -> None:
     """Let the levels below the last one answer too, and add what they cost to every loss."""
@@ -45,11 +48,8 @@ def deep_supervision(net: UNet, state: State) -> None:
         return of_all
 
     for target in TARGETS.values():
-        target.loss = supervised(original[target.__name__])  # type: ignore[attr-defined]
-    step.dice_loss = supervised(original["dice"])
-
-
-original = {target.__name__: target.loss for target in TARGETS.values()} | {"dice": step.dice_loss}
+        target.loss = supervised(LOSSES[target.__name__])  # type: ignore[attr-defined]
+    step.dice_loss = supervised(LOSSES["dice"])
 
 
 def compilation(net: UNet, _: State) -> None:
