@@ -133,8 +133,9 @@ def test_tiled_equals_whole(shape, steps, depth, channels, classes, rows, normal
     """Within 1e-5 of the largest logit in float32 and 1e-12 in float64, labels included.
 
     Layers normalised by the image divide by spreads that may be small, and so enlarge the rounding of float32, which
-    differs between a pass in bands and a pass in one. There the exact logits, of float64, are what both are held to:
-    the tiles may be twice as far from them as one pass in float32 is.
+    differs between a pass in bands and a pass in one. There the tiles are held to the exact logits, of float64, and may
+    be four times as far from them as one pass in float32 is, whose distance is itself one draw of a rounding (of 2,000
+    networks and images like these, without AVX-512, 0.25 % were more than twice as far, the farthest 3.7 times).
     """
     config = UNetConfig(
         depth=depth, base_channels=4, in_channels=channels, n_classes=classes, normalization=normalization
@@ -148,7 +149,7 @@ def test_tiled_equals_whole(shape, steps, depth, channels, classes, rows, normal
         allowed = bound * np.abs(expected).max()
         if normalization == "image" and dtype is np.float32:
             exact = predict_whole(copy.deepcopy(net).double(), pixels.astype(np.float64))
-            expected, allowed = exact, max(allowed, 2 * np.abs(expected - exact).max())
+            expected, allowed = exact, max(allowed, 4 * np.abs(expected - exact).max())
         assert np.abs(tiled - expected).max() <= allowed
         best = np.sort(expected, axis=0)
         clear = best[-1] - best[-2] > 2 * allowed
