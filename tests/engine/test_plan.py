@@ -2,9 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
+import torch
 
-from septum.engine.plan import FEWEST_STEPS, Probe, plan_steps
+from septum.data.dataset import from_arrays
+from septum.engine.plan import FEWEST_STEPS, Probe, plan_steps, recipe
 from septum.errors import ConfigError
 
 
@@ -104,3 +107,11 @@ def test_steps_that_are_given_need_no_probe():
     probe = Probe(machine.step, lambda: machine.take(1.0), lambda _: None, predicted=1, scored=1)
     assert plan_steps(1000, None, 0.0, probe, machine.clock).steps == 1000
     assert machine.now == 0.0
+
+
+@pytest.mark.parametrize(("kind", "balance", "dice"), [("classes", "none", 1.0), ("instances", "frequency", 0.0)])
+def test_recipe_fast_balances_classes_by_their_overlap_and_the_user_has_the_last_word(kind, balance, dice):
+    data = from_arrays([np.zeros((1, 20, 20))], [np.arange(400).reshape(20, 20) // 200], kind=kind)
+    config = recipe("fast", data, torch.device("cpu"))
+    assert (config.weight_map.balance, config.dice) == (balance, dice)
+    assert recipe("fast", data, torch.device("cpu"), {"dice": 0.5, "weight_map.balance": "freiburg"}).dice == 0.5
