@@ -18,6 +18,7 @@ from septum.core.tiling import (
     tiles,
 )
 from septum.core.unet import UNet, input_size, is_admissible, margin
+from septum.engine.model import load
 from septum.engine.predict import fit_to_image, predict_logits, predict_region
 from septum.errors import ConfigError
 
@@ -218,3 +219,11 @@ def test_tiles_of_a_normalised_network_meet(shape):
     for stride in ((304, 704), (64, 104)):
         results.append(predict_tiled(plain, image.array, stride))
     assert np.abs(results[0] - results[1]).max() <= 1e-12 * np.abs(results[0]).max()
+
+
+def test_tiles_of_a_trained_normalised_network_meet_in_float32():
+    """Trained layers do not enlarge the rounding as random ones may: the bound is that of any other network."""
+    image = np.random.default_rng(0).normal(size=(1, 170, 210)).astype(np.float32)
+    net = fit_to_image(load("em-membrane").net, ArraySource(image))
+    whole = predict_whole(net, image)
+    assert np.abs(predict_tiled(net, image, (64, 48)) - whole).max() <= 1e-5 * np.abs(whole).max()

@@ -1,5 +1,6 @@
 """Time by a clock that only moves when something is done: the plan must come out right to the second."""
 
+import functools
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from septum.data.dataset import from_arrays
+from septum.engine import plan
 from septum.engine.plan import FEWEST_STEPS, Probe, plan_steps, recipe
 from septum.errors import ConfigError
 
@@ -114,4 +116,25 @@ def test_recipe_fast_balances_classes_by_their_overlap_and_the_user_has_the_last
     data = from_arrays([np.zeros((1, 20, 20))], [np.arange(400).reshape(20, 20) // 200], kind=kind)
     config = recipe("fast", data, torch.device("cpu"))
     assert (config.weight_map.balance, config.dice) == (balance, dice)
-    assert recipe("fast", data, torch.device("cpu"), {"dice": 0.5, "weight_map.balance": "freiburg"}).dice == 0.5
+    changed = recipe("fast", data, torch.device("cpu"), {"dice": 0.5, "weight_map.balance": "freiburg"})
+    assert (changed.weight_map.balance, changed.dice) == ("freiburg", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected", "tries"), [(10.0, "float32", 3), (0.9, "float32", 20), (0.5, "bfloat16", 20)]
+)
+def test_bfloat16_is_chosen_where_it_is_faster_by_half_which_is_measured_once_and_briefly_where_it_is_slower(
+    monkeypatch, seconds, expected, tries
+):
+    now, done = [0.0], []
+
+    def convolve(image, weight):
+        done.append(image.dtype)
+        now[0] += seconds if image.dtype == torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch.nn.functional, "conv2d", convolve)
+    monkeypatch.setattr(plan, "_gain_of_bfloat16", functools.cache(plan._gain_of_bfloat16.__wrapped__))
+    for _ in range(2):
+        assert plan.fastest_precision(torch.device("cpu")) == expected
+    assert done == [torch.float32, torch.bfloat16] * tries
