@@ -3,15 +3,20 @@
 deep-supervision: the paper's expansive path answers at every level but the deepest, through a 1x1 convolution that
 is thrown away after training. Each answer is enlarged to the size of the network's own and compared with the same
 classes and weights; one at half the resolution counts half, and so on, as in nnU-Net.
+noise: half of the patches get Gaussian noise of up to 0.3 standard deviations of the image, a quarter is smoothed by a
+Gaussian of 0.5 to 1.25 pixels before, much as nnU-Net and MONAI's usual transforms do it.
 compilation: the network's passes are compiled by TorchInductor; the first step pays for it, within the budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import ndimage
 
 from septum.core.targets import TARGETS
 from septum.core.unet import UNet, centre_crop
@@ -20,6 +25,7 @@ from septum.engine.step import State
 
 # as they are in Septum
 LOSSES = {target.__name__: target.loss for target in TARGETS.values()} | {"dice": step.dice_loss}
+DRAW = step.draw_batch
 
 
 def deep_supervision(net: UNet, state: State) -> None:
@@ -58,7 +64,24 @@ def compilation(net: UNet, _: State) -> None:
     net.forward = lambda image, seeds=(): compiled(image)  # type: ignore[method-assign]  # recipe fast has no dropout
 
 
-TRIES = {"deep-supervision": deep_supervision, "compilation": compilation}
+def noise(*_: Any) -> None:
+    """Smooth some patches of a step and let noise fall on some."""
+
+    def noisy(images: Any, config: Any, number: int, *arguments: Any) -> Any:
+        batch = DRAW(images, config, number, *arguments)
+        rng = np.random.default_rng([config.seed, number])
+        patches = batch.images.numpy().copy()
+        for patch in patches:
+            if rng.random() < 0.25:
+                patch[:] = ndimage.gaussian_filter(patch, (0, *[rng.uniform(0.5, 1.25)] * 2))
+            if rng.random() < 0.5:
+                patch += rng.normal(0, rng.uniform(0, 0.3), patch.shape)
+        return replace(batch, images=torch.from_numpy(patches))
+
+    step.draw_batch = noisy
+
+
+TRIES = {"deep-supervision": deep_supervision, "noise": noise, "compilation": compilation}
 
 
 def apply(name: str) -> None:

@@ -620,7 +620,8 @@ def test_check_as_json(tmp_path):
     assert found["file"] == str(tmp_path / "images" / "1.tif")
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(data, trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize("final", [[], ["--final"]])
+def test_ctrl_c_saves_and_says_how_to_go_on(data, trained, tmp_path, monkeypatch, final):
     show = cli.TrainingDisplay.show
 
     def interrupt(self, record):
@@ -631,11 +632,13 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data, trained, tmp_path, monkeypatch
     folder, handler = tmp_path / "run", signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patched:
         patched.setattr(cli.TrainingDisplay, "show", interrupt)
-        outcome = run("train", data, "--output", folder, *TINY)
+        outcome = run("train", data, "--output", folder, *TINY, *final)
     assert outcome.code == 130
-    assert f"go on with: septum train {data} --output {folder} --resume" in outcome.err
+    again = ["train", str(data), "--output", str(folder), "--resume", *final]
+    assert "go on with: septum " + " ".join(again) + "\n" in outcome.err
     assert "Traceback" not in outcome.err
-    assert run("train", data, "--output", folder, "--resume").code == 0
+    assert run(*again).code == 0
+    assert (folder / "final" / "model.safetensors").exists() == bool(final)
     for name in ("model.safetensors", "checkpoint.safetensors"):
         one, other = (read_tensors(path / name)[0] for path in (trained, folder))
         assert all(torch.equal(one[key], other[key]) for key in one)

@@ -182,9 +182,8 @@ def train(
                     board.show(record)
                 if interrupted:
                     records.close()
-                    display.say(
-                        f"stopped, everything is saved; go on with: septum train {data} --output {output} --resume"
-                    )
+                    again = f"septum train {data} --output {output} --resume{' --final' * final}"
+                    display.say(f"stopped, everything is saved; go on with: {again}")
                     raise typer.Exit(130)
         if board:
             board.close()

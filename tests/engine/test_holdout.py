@@ -110,7 +110,33 @@ def test_a_block_is_chosen_by_what_is_annotated_in_it():
     ignore = np.ones(labels.shape, bool)
     ignore[35:37] = ignore[44:46] = False
     kept = hold_out(from_arrays(labels * 9.0, labels, ignore, kind="classes"))
-    assert kept.blocks[0][0] == slice(0, 80)
+    block = kept.blocks[0]
+    assert np.bincount(labels[block][~ignore[block]]).tolist() == [61, 19]  # a quarter of what is annotated: one line
+
+
+@pytest.mark.parametrize("part", [np.s_[40:60, 40:60], np.s_[40:60], np.s_[:9, 70:], np.s_[51:52, 30:90], np.s_[:]])
+def test_of_an_image_annotated_in_one_place_a_quarter_of_that_is_judged(part):
+    labels = np.zeros((100, 100), int)
+    labels[::2] = 1
+    labels[:, ::2] = 1
+    ignore = np.ones(labels.shape, bool)
+    ignore[part] = False
+    kept = hold_out(from_arrays(labels * 9.0, labels, ignore, kind="classes"))
+    judged, learned = ~ignore[kept.blocks[0]], ~ignore
+    learned[kept.guards[0]] = False
+    assert 0.15 * (~ignore).sum() < judged.sum() <= 0.25 * (~ignore).sum()
+    assert set(labels[kept.blocks[0]][judged]) == set(labels[learned]) == {0, 1}
+    assert learned.sum() >= 0.4 * (~ignore).sum()
+
+
+def test_the_guard_of_a_block_is_as_wide_as_a_piece_of_a_class_not_as_all_of_it():
+    labels = np.zeros((200, 200), int)
+    for n, (y, x) in enumerate(np.ndindex(8, 8)):
+        labels[25 * y + 5 : 25 * y + 15, 25 * x + 5 : 25 * x + 15] = 1 + n % 2
+    kept = hold_out(from_arrays(labels * 9.0, labels, kind="classes"))
+    assert "guard of 11 pixels" in kept.description  # 2 * sqrt(100 / pi)
+    block, guarded = kept.blocks[0], kept.guards[0]
+    assert sum(g.stop - g.start - b.stop + b.start for b, g in zip(block, guarded, strict=True)) == 11
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -208,6 +208,47 @@ def test_a_clock_that_runs_out_ends_the_run_early_and_says_so(tmp_path, monkeypa
     assert model.card.step == 1
 
 
+def test_a_run_that_ended_early_is_over(tmp_path, monkeypatch):
+    dataset, folder = small_dataset(), tmp_path / "run"
+    config, held_out = small_config(dataset, steps=None), hold_out(dataset)
+    monkeypatch.setattr("septum.engine.train.OVERTIME", 0.0)
+    run_to_the_end(fit(dataset, config, folder, held_out=held_out, budget=2.0))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    records, model = run_to_the_end(fit(dataset, config, folder, held_out=held_out, resume=True))
+    assert [type(record) for record in records] == [Planned]
+    assert model.card.step == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_run_killed_before_the_checkpoint_of_its_early_end_is_not_over(tmp_path):
+    dataset = small_dataset()
+    steps = fit(dataset, small_config(dataset), tmp_path / "run", held_out=hold_out(dataset))
+    while getattr(next(steps), "step", 0) < 3:
+        pass
+    steps.close()
+    run = RunFolder(tmp_path / "run")
+    run.log({"step": 4, "ended_early": True, "seconds": 1.0})
+    assert run.last_step() == 3
+    assert not run.is_finished()
+    run.log({"step": 3, "ended_early": True, "seconds": 1.0})
+    assert run.is_finished()
+
+
+def test_without_a_budget_a_checkpoint_is_written_every_half_minute_however_few_steps_that_are(tmp_path, monkeypatch):
+    dataset, saved, ticks = small_dataset(), [], iter(range(0, 10**6, 10))  # each look at the clock takes ten seconds
+    save = RunFolder.save_checkpoint
+
+    def note(run, tensors, state):
+        saved.append(state["step"])
+        save(run, tensors, state)
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", note)
+    monkeypatch.setattr(Processes, "clock", lambda _: float(next(ticks)))
+    run_to_the_end(fit(dataset, small_config(dataset, steps=200), tmp_path / "run", held_out=hold_out(dataset)))
+    assert saved[:5] == [4, 8, 10, 14, 18]  # later than thirty seconds after the one before, and every twentieth
+    assert saved[-1] == 200
+
+
 def test_the_best_weights_are_kept_with_their_score(tmp_path):
     dataset = small_dataset()
     records, model = run_to_the_end(

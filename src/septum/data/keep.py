@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import mmap
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -40,7 +41,7 @@ class InFiles:
         except OSError as error:
             raise OutputError(
                 f"cannot write {path}, which takes the place of {array.nbytes / 1e6:.0f} MB of memory "
-                f"({error.strerror}); make room there, or choose another --output"
+                f"({error.strerror}); make room there, or give the run a folder where there is more"
             ) from None
         mapped: np.ndarray = np.load(path, mmap_mode="r")
         return mapped
@@ -55,6 +56,16 @@ def for_a_while(keep: Keep) -> Iterator[Keep]:
     keep.folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=keep.folder, ignore_cleanup_errors=True) as folder:
         yield InFiles(Path(folder))
+
+
+@contextmanager
+def emptied(folder: Path) -> Iterator[Path]:
+    """Give a folder for a data set in files: without what a killed process left there, and removed at the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class ArrayField(Generic[Array]):

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from septum.config import Kind
 from septum.data.dataset import Dataset, Sample
+from septum.data.kind import components
 
 Region = tuple[slice, slice]
 
@@ -33,8 +34,9 @@ def hold_out(dataset: Dataset) -> HoldOut:
     Of two or more images, a fifth (at least one): contiguous frames, since neighbours in a stack or video are alike;
     those with the most annotated pixels, the last of equals, of all that hold an object and leave every class that is
     annotated for the training. Of a single image, or if no such frames exist, of the one with the most annotated
-    pixels: the quarter at one of its ends whose share of foreground is nearest to the whole image's, by the same
-    conditions if that can be; a guard of one median object diameter around it is neither trained on nor judged.
+    pixels: the end of it, with a quarter of what is annotated, whose share of foreground is nearest to the whole
+    image's, by the same conditions if that can be; a guard of one median object diameter around it, at most a quarter
+    of the side, is neither trained on nor judged.
     """
     samples, known = dataset.samples, [_classes(sample, dataset.kind) for sample in dataset.samples]
     count = max(1, len(samples) // 5)
@@ -75,18 +77,21 @@ def nothing_held_out() -> HoldOut:
 
 def _part_of(sample: Sample, index: int, needed: set[int], dataset: Dataset) -> HoldOut:
     """Hold out a quarter of one image, if possible with objects, and with all `needed` classes outside the guard."""
-    guard = _object_diameter(sample.labels)
+    guard = _object_diameter(sample.labels, dataset.kind)
     whole = np.mean(_labels_known(sample, ...) > 0)
+    known = np.ones(sample.labels.shape, bool) if sample.ignore is None or sample.ignore.all() else ~sample.ignore
 
-    def unfairness(ends: tuple[Region, Region]) -> tuple[bool, bool, float]:
+    def unfairness(ends: tuple[Region, Region]) -> tuple[bool, bool, float, int]:
         judged = _labels_known(sample, ends[0])
         rest = np.ones(sample.labels.shape, bool)
         rest[ends[1]] = False
         learned = _as_classes(_labels_known(sample, rest), dataset.kind)
         share = np.mean(judged > 0) if judged.size else np.inf
-        return not needed <= learned, not (judged > 0).any(), float(abs(share - whole))
+        taken = int(known[ends[1]].sum())  # from the training
+        return not needed <= learned, not (judged > 0).any(), float(abs(share - whole)), taken
 
-    block, guarded = min((_end_block(sample.labels.shape, end, guard) for end in range(4)), key=unfairness)
+    block, guarded = min((_end_block(known, end, guard) for end in range(4)), key=unfairness)
+    width = max(wide.stop - wide.start - cut.stop + cut.start for cut, wide in zip(block, guarded, strict=True))
     area = f"rows {block[0].start}-{block[0].stop - 1}, columns {block[1].start}-{block[1].stop - 1}"
     if len(dataset.samples) == 1:
         why = "one image only: its block"
@@ -95,7 +100,7 @@ def _part_of(sample: Sample, index: int, needed: set[int], dataset: Dataset) -> 
     return HoldOut(
         {index: block},
         {index: guarded},
-        f"{why} {area} held out for validation, with a guard of {guard} pixels around it; "
+        f"{why} {area} held out for validation, with a guard of {width} pixels around it; "
         "scores on a block of the same image are optimistic",
     )
 
@@ -121,21 +126,24 @@ def _annotated(sample: Sample) -> float:
     return 1.0 if sample.ignore is None else float(np.mean(~sample.ignore))
 
 
-def _end_block(shape: tuple[int, ...], end: int, guard: int) -> tuple[Region, Region]:
-    """Quarter of the image at its bottom, top, right or left, and the same with its guard band."""
+def _end_block(known: np.ndarray, end: int, guard: int) -> tuple[Region, Region]:
+    """The bottom, top, right or left of an image with a quarter of what is annotated, and the same with its guard."""
     axis, at_start = (0, end == 1) if end < 2 else (1, end == 3)
-    size = shape[axis]
-    quarter = max(1, size // 4)
-    guard = min(guard, size // 4)
-    cut = slice(0, quarter) if at_start else slice(size - quarter, size)
-    guarded = slice(0, quarter + guard) if at_start else slice(size - quarter - guard, size)
-    full = slice(0, shape[1 - axis])
+    size, counts = known.shape[axis], known.sum(1 - axis)  # of every row or column
+    counts = counts if at_start else counts[::-1]
+    annotated, total = np.flatnonzero(counts), counts.sum()
+    lines = max(int(np.searchsorted(np.cumsum(counts), total / 4, "right")), int(annotated[0]) + 1)
+    wide = min(size, lines + min(guard, int(annotated[-1] + 1 - annotated[0]) // 4))
+    cut, guarded = (slice(0, n) if at_start else slice(size - n, size) for n in (lines, wide))
+    full = slice(0, known.shape[1 - axis])
     return ((cut, full), (guarded, full)) if axis == 0 else ((full, cut), (full, guarded))
 
 
-def _object_diameter(labels: np.ndarray) -> int:
-    """Median equivalent diameter of the connected foreground objects, in pixels, at least 8."""
-    objects, count = ndimage.label(labels > 0) if labels.max() <= 1 else (labels, int(labels.max()))
-    areas = np.bincount(objects.ravel(), minlength=count + 1)[1:]
+def _object_diameter(labels: np.ndarray, kind: Kind) -> int:
+    """Median equivalent diameter of the objects, in pixels, at least 8; of classes, of their connected pieces."""
+    if labels.max() <= 1:
+        areas = np.bincount(ndimage.label(labels > 0)[0].ravel())[1:]
+    else:
+        areas = components(labels)[2] if kind == "classes" else np.bincount(labels.ravel())[1:]
     areas = areas[areas > 0]
     return max(8, round(2 * float(np.sqrt(np.median(areas) / np.pi)))) if len(areas) else 8

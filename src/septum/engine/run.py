@@ -16,7 +16,7 @@ from septum.data.files import write_text
 from septum.engine.model import Model
 from septum.engine.predict import DEFAULT_MEMORY
 from septum.engine.tensors import read_tensors, write_tensors
-from septum.errors import ConfigError, ModelError, OutputError
+from septum.errors import ConfigError, DatasetError, ModelError, OutputError
 
 FORMAT = 2  # of config.json
 
@@ -90,9 +90,22 @@ class RunFolder:
 
     def is_finished(self) -> bool:
         """Whether the training came to its end, as planned or early."""
-        saved = self.load_checkpoint() if self.exists() else None
-        ended_early = any("ended_early" in record for record in self.records())
-        return saved is not None and (ended_early or saved[1]["step"] == self.config().train.steps)
+        step = self.last_step() if self.exists() else 0
+        return step > 0 and (step == self.config().train.steps or self.ended_early(step))
+
+    def last_step(self) -> int:
+        """Step of the last checkpoint, 0 if there is none."""
+        saved = self.load_checkpoint()
+        return saved[1]["step"] if saved else 0
+
+    def ended_early(self, step: int) -> bool:
+        """Whether the training, whose last checkpoint is of this step, was ended by its clock there."""
+        return any("ended_early" in record and record["step"] <= step for record in self.records())
+
+    def check_data(self, hashes: Mapping[str, str]) -> None:
+        """Raise DatasetError if these are not the images and labels that the run was begun with."""
+        if self.config().data != hashes:
+            raise DatasetError(f"the images or labels are not those that {self.path} was begun with; begin a new run")
 
     def create(self, config: RunConfig, start: Model | None = None) -> None:
         """Begin a run: the settings, and the model that it begins with, are on disk before the first step."""

@@ -17,6 +17,7 @@ from septum.engine.holdout import HoldOut
 from septum.engine.memory import limit_gpu, other_sizes, smaller
 from septum.engine.model import Model, ModelCard, load
 from septum.engine.patches import Images, prepare
+from septum.engine.plan import CHECKPOINT_SECONDS
 from septum.engine.probe import begin_run
 from septum.engine.processes import ALONE, Processes
 from septum.engine.run import RunConfig, RunFolder
@@ -136,8 +137,7 @@ def fit(
     settings = run.config() if resume else None
     if settings:
         config, start = settings.train, load(run.start_file) if run.start_file.exists() else None
-        if settings.data != dataset.hashes:
-            raise DatasetError(f"the images or labels are not those that {run.path} was begun with; begin a new run")
+        run.check_data(dataset.hashes)
         if settings.max_memory is not None and device.type == "cuda":
             limit_gpu(settings.max_memory, device)
     _check_shares(config, processes)
@@ -158,7 +158,8 @@ def fit(
 
     begin = processes.clock() - state.seconds if resume else begin
     pace_begin, pace_step = processes.clock(), state.step
-    ended = False
+    ended = processes.told(run.ended_early(state.step))
+    saved_at = processes.clock()
     while state.step < settings.steps and not ended:
         changed = None
         try:
@@ -204,8 +205,10 @@ def fit(
             if scores:
                 run.log({"step": state.step, "validation": scores})
                 records.append(Validated(state.step, scores, best))
-        if last or state.step % settings.checkpoint_every == 0:
+        overdue = settings.step_seconds is None and now - saved_at > CHECKPOINT_SECONDS  # no step was timed before
+        if last or overdue or state.step % settings.checkpoint_every == 0:
             run.save_checkpoint(state.tensors(), state.numbers())
+            saved_at = now
         try:
             yield from records  # all work of this step is done: here the caller may stop
         except GeneratorExit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from septum.config import DataSource, Kind, TrainConfig
 from septum.core.targets import TARGETS
 from septum.data.check import check_dataset
 from septum.data.dataset import Dataset, load_dataset, shapes
+from septum.data.keep import emptied
 from septum.engine.holdout import hold_out, nothing_held_out
 from septum.engine.memory import LARGE_ARRAY, check_largest, data_bytes, hold_little, largest_bytes, room_for_data
 from septum.engine.model import Model, load
@@ -67,7 +67,7 @@ def train_files(
         if any(value is not None for value in given):
             raise ConfigError("--resume goes on with the settings in config.json; leave the other settings out")
         settings = run.config()  # says at once if there is nothing to go on with
-        request = replace(request, deterministic=settings.deterministic is not None)
+        request = replace(_as_begun(request, settings.source), deterministic=settings.deterministic is not None)
         memory = settings.max_memory
     if memory is not None:
         hold_little(LARGE_ARRAY)
@@ -85,12 +85,21 @@ def train_files(
         f"the data set would take {needed / 1e6:.0f} MB of memory, and {room / 1e6:.0f} MB are left for it: it is "
         f"streamed from files in {folder}, which are removed at the end"
     )
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    try:
-        with _device_watched(device, run, request):
-            return (yield from _train(request, run, device, processes, folder))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with emptied(folder), _device_watched(device, run, request):
+        return (yield from _train(request, run, device, processes, folder))
+
+
+def _as_begun(request: Request, source: DataSource | None) -> Request:
+    """The request with what was said about the data when the run was begun; ConfigError if it says otherwise."""
+    if source is None:
+        return request
+    for name in ("kind", "channel", "unlabeled"):
+        told, before = getattr(request, name), getattr(source, name)
+        if told not in (None, before):
+            begun = f"without --{name}" if before is None else f"with --{name} {before}"
+            raise ConfigError(f"{request.output} was begun {begun}, got --{name} {told}; leave it out to go on")
+    labels = request.labels or (Path(source.labels) if source.labels else None)
+    return replace(request, labels=labels, kind=source.kind, channel=source.channel, unlabeled=source.unlabeled)
 
 
 def _train(
@@ -113,7 +122,7 @@ def _train(
         yield Said(text)
     held_out = hold_out(dataset)
     if request.final and not request.resume and processes.told(run.is_finished()):
-        _check_same(config, run)
+        _check_same(config, dataset, start, run)
     else:
         model = yield from fit(
             dataset,
@@ -138,7 +147,7 @@ def _train(
     if not request.final:
         yield Said(f"the model is {run.model_file}")
         return model
-    return (yield from _train_on_everything(dataset, run, device, start, processes))
+    return (yield from _train_on_everything(dataset, run, device, processes))
 
 
 DEFAULT_BUDGET = 20 * 60.0  # seconds
@@ -231,34 +240,46 @@ def _small_images(dataset: Dataset, config: TrainConfig) -> list[str]:
     ]
 
 
-def _check_same(config: TrainConfig, run: RunFolder) -> None:
-    """Refuse a final training with other settings than those whose scores it will carry."""
-    settings = run.config()
+def _check_same(config: TrainConfig, dataset: Dataset, start: Model | None, run: RunFolder) -> None:
+    """Refuse a final training with other data, settings or first weights than those whose scores it will carry."""
+    settings, begun_with = run.config(), _start_of(run)
+    run.check_data(dataset.hashes)
     before = settings.train.with_changes(settings.asked)
     asked = config if config.steps else config.with_changes({"steps": before.steps})
-    if asked != before:
+    if asked != before or (start and not (begun_with and _same_weights(start, begun_with))):
         raise ConfigError(
             f"{run.path} was trained with other settings; go on with those by --resume --final, "
             "or choose another --output"
         )
 
 
+def _start_of(run: RunFolder) -> Model | None:
+    """The model that a run was begun with."""
+    return load(run.start_file) if run.start_file.exists() else None
+
+
+def _same_weights(one: Model, other: Model) -> bool:
+    first, second = one.net.state_dict(), other.net.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
 def _train_on_everything(
-    dataset: Dataset, run: RunFolder, device: torch.device, start: Model | None, processes: Processes
+    dataset: Dataset, run: RunFolder, device: torch.device, processes: Processes
 ) -> Generator[Record | Said, None, Model]:
-    """Train again with nothing held out, with the settings and the number of steps of the run before."""
+    """Train again with nothing held out, as the run before: its settings, first weights and number of steps."""
     before = run.config()
     final = RunFolder(run.path / "final", processes.writes)
-    yield Said(f"final training on everything, {before.train.steps} steps; its scores are those of the run before")
+    steps = processes.told(run.last_step())  # that were done, also if it ended early
+    yield Said(f"final training on everything, {steps} steps; its scores are those of the run before")
     model = yield from fit(
         dataset,
-        before.train,
+        before.train.with_changes({"steps": steps}),
         final.path,
         held_out=nothing_held_out(),
         max_memory=before.max_memory,
         device=device,
         resume=processes.told(final.exists()),
-        start=start,
+        start=_start_of(run),
         processes=processes,
     )
     judged = load(run.model_file).card

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
+from septum.config import DataSource
 from septum.core.overlay import AGREEMENT, CONFUSED, PREDICTION, TRUTH, overlay
 from septum.core.tiling import ArraySource
-from septum.data.dataset import load_dataset
+from septum.data.dataset import load_dataset, shapes
+from septum.data.keep import emptied
 from septum.engine.holdout import hold_out
-from septum.engine.model import load
+from septum.engine.memory import data_bytes, largest_bytes, room_for_data
+from septum.engine.model import Model, load
 from septum.engine.predict import drain, segment
 from septum.engine.run import RunFolder
-from septum.errors import DatasetError, SeptumError
+from septum.errors import DatasetError, OutputError, SeptumError
 from septum.report.page import Headline, Number, Picture, Pictures, Section, Table, Text, training_sections, write_page
 
 LEGEND = {"only in the truth": TRUTH, "only predicted": PREDICTION, "both": AGREEMENT, "different classes": CONFUSED}
@@ -25,24 +30,13 @@ def report_run(folder: str | Path) -> Path:
     sections: list[Section] = [score_headline(model.card.scores)] if model.card.scores else []
     sections += [Text("What the scores were measured on", [settings.held_out]), *training_sections(run.records())]
     try:
-        source = settings.source
-        if source is None:
+        if settings.source is None:
             raise DatasetError("the run was given arrays, not files")
-        dataset = load_dataset(
-            source.data, labels=source.labels, kind=source.kind, channel=source.channel, unlabeled=source.unlabeled
-        )
+        sections.append(_overlays(run, settings.source, settings.max_memory, model))
+    except OutputError:
+        raise
     except SeptumError as error:
-        sections.append(Text("Overlays", [f"The training data cannot be read any more, so there are none: {error}"]))
-    else:
-        pictures = []
-        for index, block in hold_out(dataset).blocks.items():
-            sample = dataset.samples[index]
-            prediction = drain(segment(model.net, model.card.config, ArraySource(sample.image)))
-            rgb = overlay(
-                sample.image[:, *block], prediction.labels[block], truth=sample.labels[block], kind=dataset.kind
-            )
-            pictures.append(Picture(rgb, sample.name, f"prediction and truth of {sample.name}"))
-        sections.append(Pictures("Held-out images: prediction against truth", pictures, legend=LEGEND))
+        sections.append(Text("Overlays", [f"There are none: {error}"]))
     sections.append(
         Table(
             "Settings", ["setting", "value"], [[name, str(value)] for name, value in flat(settings.train.model_dump())]
@@ -51,6 +45,31 @@ def report_run(folder: str | Path) -> Path:
     path = run.path / "report.html"
     write_page(path, title=f"Training run {run.path.name}", subtitle=f"{settings.train.steps} steps", sections=sections)
     return path
+
+
+def _overlays(run: RunFolder, source: DataSource, max_memory: int | None, model: Model) -> Section:
+    """Pictures of what was held out; a data set too large for memory is read into files meanwhile."""
+    images = shapes(source.data, labels=source.labels, channel=source.channel)
+    room = room_for_data(max_memory, torch.device("cpu"), largest_bytes(images))
+    pictures = []
+    with emptied(run.path / "streamed-report") as folder:
+        dataset = load_dataset(
+            source.data,
+            labels=source.labels,
+            kind=source.kind,
+            channel=source.channel,
+            unlabeled=source.unlabeled,
+            folder=folder if data_bytes(images) > room else None,
+        )
+        run.check_data(dataset.hashes)
+        for index, block in hold_out(dataset).blocks.items():
+            sample = dataset.samples[index]
+            prediction = drain(segment(model.net, model.card.config, ArraySource(sample.image)))
+            rgb = overlay(
+                sample.image[:, *block], prediction.labels[block], truth=sample.labels[block], kind=dataset.kind
+            )
+            pictures.append(Picture(rgb, sample.name, f"prediction and truth of {sample.name}"))
+    return Pictures("Held-out images: prediction against truth", pictures, legend=LEGEND)
 
 
 def score_headline(scores: Mapping[str, float]) -> Headline:
