@@ -179,6 +179,17 @@ def test_objects_are_counted_where_there_are_any(tmp_path, kind, said):
         assert re.search(rf"^{said}\s*$", outcome.err, re.MULTILINE), outcome.err
 
 
+def test_an_ome_zarr_that_fits_into_memory_is_an_image_like_others(model, tmp_path):
+    write_ome_zarr(tmp_path / "a.ome.zarr", picture(), "0.5", "yx")
+    np.save(tmp_path / "b.npy", picture())
+    for name in ("a.ome.zarr", "b.npy"):
+        assert run("predict", model, tmp_path / name, "--output", tmp_path / "out").code == 0
+    first, second = (tifffile.imread(tmp_path / "out" / f"{name}_labels.tif") for name in "ab")
+    np.testing.assert_array_equal(first, second)
+    again = run("predict", model, tmp_path / "a.ome.zarr", "--output", tmp_path / "out")
+    assert "done before, skipped" in again.err
+
+
 def test_the_plan_is_said_before_and_the_certificate_after(model, tmp_path):
     np.save(tmp_path / "a.npy", picture())
     outcome = predict(model, tmp_path / "a.npy", tmp_path / "out", "--verify", 3)
@@ -255,10 +266,10 @@ def test_a_result_of_another_model_or_setting_is_not_mixed_with(model, tmp_path)
     (tmp_path / "other").mkdir()
     other = make_model(tmp_path / "other", decoding={"smallest_object": 9})
     words = "--output", tmp_path / "out", "--format", "zarr"
-    assert_refused(run("predict", other, tmp_path / "a.npy", *words), "holds a result with another model")
-    assert_refused(run("predict", model, tmp_path / "a.npy", *words, "--tta", 8), "holds a result with another tta")
+    assert_refused(run("predict", other, tmp_path / "a.npy", *words), "of a result with another model")
+    assert_refused(run("predict", model, tmp_path / "a.npy", *words, "--tta", 8), "of a result with another tta")
     np.save(tmp_path / "a.npy", picture(1))
-    assert_refused(run("predict", model, tmp_path / "a.npy", *words), "holds a result with another image")
+    assert_refused(run("predict", model, tmp_path / "a.npy", *words), "of a result with another image")
     assert tree(tmp_path / "out") == before
 
 
@@ -373,7 +384,7 @@ def test_results_without_their_plan_are_not_mixed_with(model, tmp_path):
     (tmp_path / "other").mkdir()
     other = make_model(tmp_path / "other", decoding={"smallest_object": 9})
     words = tmp_path / "a.npy", "--output", tmp_path / "out", "--format", "zarr"
-    assert_refused(run("predict", other, *words), "holds a result with another model")
+    assert_refused(run("predict", other, *words), "of a result with another model")
     assert run("predict", model, *words).code == 0
     assert tree(tmp_path / "out") == whole
     (tmp_path / "out" / "a_plan.json").unlink()

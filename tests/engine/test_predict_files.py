@@ -28,6 +28,7 @@ from septum.engine import predict_files as module
 from septum.engine.model import Model, ModelCard, fingerprint
 from septum.engine.predict import drain, predict_probabilities
 from septum.engine.predict_files import FileDone, FileStarted, FrameProgress, list_inputs, predict_files
+from septum.engine.stream_files import StreamDone, StreamOptions, StreamStarted
 from septum.errors import ConfigError, ImageError, OutputError
 
 SHAPE = (36, 44)
@@ -257,6 +258,73 @@ def test_a_second_run_skips_what_is_done_and_lists_it_again(tmp_path, monkeypatc
     assert files(tmp_path / "out") == files(tmp_path / "fresh")
 
 
+def test_a_stop_or_a_broken_image_takes_nothing_from_the_table(tmp_path):
+    paths = [write_tiff(tmp_path / f"{name}.tif", picture(seed)[0]) for seed, name in enumerate("abc")]
+    predict(paths[:2], tmp_path / "out")
+    colour = write_tiff(tmp_path / "d.tif", np.stack([picture(0), picture(1)], axis=1))
+    with pytest.raises(ImageError, match="has 2 channels"):
+        predict([paths[2], colour], tmp_path / "out")
+    predict(paths[:3], tmp_path / "fresh")
+    assert files(tmp_path / "out") == files(tmp_path / "fresh")
+    steps = predict_files(MODEL, "other", paths[:3], tmp_path / "out")
+    while not isinstance(next(steps), FileDone):
+        pass
+    next(steps)
+    steps.close()  # b is on its way, c still that of the other model
+    assert list(dict.fromkeys(row["image"] for row in table(tmp_path / "out"))) == ["c.tif", "a.tif"]
+
+
+def test_an_ome_tiff_gives_files_of_its_name(tmp_path):
+    tifffile.imwrite(tmp_path / "a.ome.tif", picture()[0])
+    predict(tmp_path / "a.ome.tif", tmp_path / "out")
+    names = ["a_labels.tif", "a_overlay.png", "a_probabilities.tif", "objects.csv", "predictions.json"]
+    assert sorted(files(tmp_path / "out")) == names
+    assert predict(tmp_path / "a.ome.tif", tmp_path / "out")[-1].skipped
+    assert table(tmp_path / "out")[0]["image"] == "a.ome.tif"
+
+
+def test_an_image_goes_on_as_it_was_begun_in_memory_or_streamed(image, tmp_path, monkeypatch):
+    model_path, out = tmp_path / "model.safetensors", tmp_path / "out"
+    MODEL.save(model_path)
+    predict(image, out, model_path=model_path)
+    before = files(out)
+    with monkeypatch.context() as short:
+        short.setattr(module, "needs_streaming", lambda *_: True)  # as if memory were short now
+        assert predict(image, out, model_path=model_path)[-1].skipped
+        assert files(out) == before
+        assert isinstance(predict(image, tmp_path / "large", model_path=model_path)[-1], StreamDone)
+        steps = predict_files(MODEL, "m", [image], tmp_path / "begun", model_path=model_path)
+        assert isinstance(next(steps), StreamStarted)
+        steps.close()
+    for folder, skipped in (("large", True), ("begun", False)):
+        done = predict(image, tmp_path / folder, model_path=model_path)[-1]
+        assert isinstance(done, StreamDone)
+        assert done.skipped == skipped
+        assert not (tmp_path / folder / "a_labels.tif").exists()
+
+
+def test_the_threads_of_one_streamed_image_are_not_those_of_the_next(image, tmp_path, monkeypatch):
+    threads = []
+
+    def streamed(*_):
+        threads.append(torch.get_num_threads())
+        torch.set_num_threads(max(1, threads[0] // 2))
+        yield FileDone(image, (), 0, skipped=False)
+
+    other = write_tiff(tmp_path / "b.tif", picture()[0])
+    MODEL.save(tmp_path / "model.safetensors")
+    monkeypatch.setattr(module, "stream_file", streamed)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        settings = {"stream": StreamOptions(), "model_path": tmp_path / "model.safetensors"}
+        predict([image, other], tmp_path / "out", **settings)
+        assert threads == [4, 4]
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_one_image_after_the_other_gives_the_table_of_both(tmp_path):
     first, second = write_tiff(tmp_path / "a.tif", picture(0)[0]), write_tiff(tmp_path / "b.tif", picture(1)[0])
     predict([first, second], tmp_path / "together")
@@ -357,7 +425,7 @@ def test_a_killed_run_leaves_whole_files_and_the_next_completes_it(tmp_path, mon
     assert files(tmp_path / "never_killed") == whole
 
 
-@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("number", range(1, 8))
 def test_killed_while_doing_it_otherwise_old_and_new_results_are_not_mixed(image, tmp_path, monkeypatch, number):
     predict(image, tmp_path / "out")
     plain = files(tmp_path / "out")

@@ -41,7 +41,7 @@ from septum.engine.stream_files import (
     parse_region,
     stream_file,
 )
-from septum.engine.stream_plan import identity, read_plan
+from septum.engine.stream_plan import identity, read_plan, write_or_resume
 from septum.errors import ConfigError, ImageError, OutputError
 
 SHAPE = (150, 190)
@@ -427,9 +427,78 @@ def test_another_model_image_or_setting_is_refused(model_path, image, tmp_path, 
         tifffile.imwrite(image, image_of(seed=1)[0])
     else:
         options = StreamOptions(tta=DIHEDRAL, probabilities="float16")
-    with pytest.raises(OutputError, match=f"result with another {what}; choose another --output, or remove it"):
+    with pytest.raises(
+        OutputError, match=f"of a result with another {what}; choose another --output, or remove a_work, a_plan.json"
+    ):
         stream(model_path, image, output, options, small=False)
     assert tree(output) == before
+
+
+def stop(model_path, image, output, options):
+    """Begin a run of small tiles and stop it amid them."""
+    plan_small_tiles(model_path, image, output, options)
+    steps = stream_file(load(model_path), model_path, fingerprint(model_path), image, output, options, 10**12)
+    for record in steps:
+        if isinstance(record, StreamProgress) and record.step == "tiles" and 2 * record.done > record.total:
+            break
+    steps.close()
+
+
+def test_results_of_one_format_do_not_make_a_half_written_one_of_another_look_done(model_path, image, tmp_path):
+    output, tiff = tmp_path / "out", StreamOptions(format="tiff")
+    stream(model_path, image, output, tiff)
+    stop(model_path, image, output, PLAIN)
+    assert not stream(model_path, image, output, PLAIN, small=False)[-1].skipped
+    stream(model_path, image, tmp_path / "whole", PLAIN)
+    whole = tree(tmp_path / "whole")
+    assert {name: data for name, data in tree(output).items() if not name.endswith(".tif")} == whole
+    stores = sorted(output.glob("*.ome.zarr"))
+    assert len(stores) == 2
+    for file in output.glob("*.tif"):
+        file.unlink()
+    stream(model_path, image, output, tiff)  # the Zarrs were results before, and stay
+    assert sorted(output.glob("*.ome.zarr")) == stores
+    assert len([*output.glob("*.tif")]) == 2
+
+
+@pytest.mark.parametrize("form", ["zarr", "tiff"])
+def test_what_a_run_has_begun_is_not_mixed_with_another_model_if_only_its_plan_is_removed(
+    model_path, image, tmp_path, form
+):
+    output, options = tmp_path / "out", StreamOptions(format=form)
+    stop(model_path, image, output, options)
+    shutil.rmtree(output / "a_work")
+    (tmp_path / "other").mkdir()
+    other = make_model(tmp_path / "other", decoding={"smallest_object": 9})
+    with pytest.raises(OutputError, match=r"a_labels\.ome\.zarr is there, but not a_plan\.json"):
+        stream(other, image, output, options, small=False)
+
+
+def test_a_result_that_is_done_is_not_said_to_be_verified(model_path, image, tmp_path):
+    stream(model_path, image, tmp_path / "out")
+    started, done = stream(model_path, image, tmp_path / "out", StreamOptions(verify=2), small=False)
+    assert started.notes == ("not verified, since it was done before; choose another --output for that",)
+    assert done.skipped
+
+
+def test_a_run_goes_on_within_less_memory_and_with_the_threads_of_now(model_path, image, tmp_path):
+    model, folder = load(model_path), tmp_path / "out" / "a_work"
+    plan = make_plan(model, model_path, "m", image, PLAIN, 10**12)
+    wide = {"shape": (4096, 4096), "stride": (4096, 4096), "rows": 1024, "memory": 3 * 10**9}
+    begun = plan.model_copy(update=wide | {"threads": 9})
+    config = UNetConfig(base_channels=16, depth=2)
+    write_or_resume(folder / PLAN, begun, config)
+    for memory, same in ((2.9e9, True), (4e8, False)):
+        now = write_or_resume(folder / PLAN, begun.model_copy(update={"memory": int(memory), "threads": 2}), config)
+        assert now == read_plan(folder / PLAN)
+        assert (
+            (now.stride, now.rows, now.memory) == (begun.stride, begun.rows, begun.memory)
+            if same
+            else (now.memory <= memory and now.stride[0] % now.chunk == 0)
+        )
+        assert (now.threads, now.chunk, now.request) == (2, begun.chunk, begun.request)
+    with pytest.raises(ConfigError, match="its smallest tile does not fit into 1 MB; give it more --max-memory"):
+        write_or_resume(folder / PLAN, begun.model_copy(update={"memory": 10**6}), config)
 
 
 def test_too_little_memory_says_what_works(model_path, image, tmp_path):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from septum.config import Kind, TtaConfig
 from septum.core.layout import TooLittleMemory, plan_layout
@@ -33,22 +36,25 @@ from septum.data.images import (
 from septum.data.labels import read_labels
 from septum.data.omezarr import is_zarr
 from septum.engine.memory import resident
-from septum.engine.model import Model, fingerprint
+from septum.engine.model import Model
 from septum.engine.predict import DEFAULT_MEMORY, PixelsDone, Prediction, segment
 from septum.engine.stream_files import (
     StreamOptions,
     StreamRecord,
+    is_begun,
     make_plan,
     needs_streaming,
     stem_of,
     stream_file,
     too_little,
 )
+from septum.engine.stream_plan import identity
 from septum.errors import ConfigError, ImageError
 
 PIXEL_SIZE_TOLERANCE = 1.2  # ratio beyond which the image's scale is said to differ from the model's
 JOURNAL = "predictions.json"  # of every image: with what it was segmented, and into which files
 TABLE = "objects.csv"
+Table = dict[str, list[Row]]  # the objects of each image, by its stem
 
 
 @dataclass(frozen=True)
@@ -135,13 +141,29 @@ def predict_files(
     """Segment image files one by one into a folder; skips what is done with the same model and settings.
 
     Images that would take more than half of the memory, and all if `stream` says how, are streamed (`stream_file`):
-    `max_memory` then bounds all processes.
+    `max_memory` then bounds all processes. One that was begun, or done, in memory or streamed is gone on with so.
     """
     options = stream or StreamOptions(tta=tta, channel=channel)
+    settings = {"tta": tta.model_dump() if tta else None, "rescale": rescale, "channel": channel}
+    journal = _read_journal(output / JOURNAL)
+
+    @cache
+    def key_of(path: Path) -> dict[str, Any]:
+        return {"model": model_hash, "settings": settings, "input": identity(path)}
+
+    def is_done(path: Path) -> bool:
+        entry = journal.get(stem_of(path))
+        return (
+            entry is not None
+            and all((output / name).exists() for name in entry["outputs"])
+            and entry["key"] == key_of(path)
+        )
+
     streamed = set()
     for path in paths:  # what cannot be done is said before the first hour, not after it
         image = open_image(path, channel=channel, level=options.level)
-        if model_path is not None and (stream or needs_streaming(image, model.net.config.n_classes, max_memory)):
+        large = needs_streaming(image, model.net.config.n_classes, max_memory)
+        if model_path is not None and (stream or is_begun(path, output) or (large and not is_done(path))):
             if rescale:
                 raise ConfigError(f"--rescale is for images in memory, {path} is streamed; choose another --level")
             make_plan(model, model_path, model_hash, path, options, max_memory)
@@ -151,43 +173,54 @@ def predict_files(
                 plan_layout(image.frames[0].shape[1:], model.net.config, max_memory - resident(), tta=tta)
             except TooLittleMemory as error:
                 raise too_little(max_memory, error.missing) from None
-    settings = {"tta": tta.model_dump() if tta else None, "rescale": rescale, "channel": channel}
-    journal = _read_journal(output / JOURNAL)
-    rows = _rows_of_others(output / TABLE, journal.keys() - {path.stem for path in paths})
-    for path in paths:
-        if path in streamed and model_path is not None:
-            yield from stream_file(model, model_path, model_hash, path, output, options, max_memory)
-            continue
-        image = open_image(path, channel=channel)
-        key = {"model": model_hash, "settings": settings, "input": fingerprint(path)}
-        entry = journal.get(path.stem)
-        if entry and entry["key"] == key and all((output / name).exists() for name in entry["outputs"]):
-            rows += _rows_again(image, output, model)
-            yield FileDone(path, tuple(output / name for name in entry["outputs"]), entry["objects"], skipped=True)
-            continue
-        zoom, notes = compare_pixel_sizes(image, model.card.pixel_size, rescale)
-        frames = [_read(frame, model.card.channels) for frame in image.frames]
-        _forget(output, journal, path.stem)
-        yield FileStarted(path, len(frames), (image.description, *notes))
-        predictions: list[Prediction] = []
-        for number, pixels in enumerate(frames):
-            steps = segment(
-                model.net,
-                model.card.config,
-                ArraySource(pixels),
-                tta=tta,
-                max_memory=max(max_memory - resident(), DEFAULT_MEMORY // 4),
-                zoom=zoom,
-            )
-            predictions.append((yield from _numbered(steps, number)))
-        outputs = _write(output, path, frames, predictions, image.pixel_size, model.card.kind)
-        new = _rows(path, frames, [p.labels for p in predictions], image.pixel_size, model)
-        rows += new
-        journal[path.stem] = {"key": key, "outputs": [file.name for file in outputs], "objects": len(new)}
-        write_text(output / JOURNAL, json.dumps(journal, indent=1) + "\n")
-        yield FileDone(path, tuple(outputs), len(new), skipped=False)
-    if len(streamed) < len(paths) or rows:
-        write_text(output / TABLE, _csv(rows))
+    table = _read_table(output / TABLE, journal)
+    try:
+        for path in paths:
+            if path in streamed and model_path is not None:
+                with _threads_kept():
+                    yield from stream_file(model, model_path, model_hash, path, output, options, max_memory)
+                continue
+            stem, image = stem_of(path), open_image(path, channel=channel)
+            if is_done(path):
+                table.pop(stem, None)  # to the end
+                table[stem] = _rows_again(image, output, model)
+                outputs = tuple(output / name for name in journal[stem]["outputs"])
+                yield FileDone(path, outputs, journal[stem]["objects"], skipped=True)
+                continue
+            zoom, notes = compare_pixel_sizes(image, model.card.pixel_size, rescale)
+            frames = [_read(frame, model.card.channels) for frame in image.frames]
+            _forget(output, journal, table, stem)
+            yield FileStarted(path, len(frames), (image.description, *notes))
+            predictions: list[Prediction] = []
+            for number, pixels in enumerate(frames):
+                steps = segment(
+                    model.net,
+                    model.card.config,
+                    ArraySource(pixels),
+                    tta=tta,
+                    max_memory=max(max_memory - resident(), DEFAULT_MEMORY // 4),
+                    zoom=zoom,
+                )
+                predictions.append((yield from _numbered(steps, number)))
+            outputs = _write(output, stem, frames, predictions, image.pixel_size, model.card.kind)
+            table[stem] = _rows(path, frames, [p.labels for p in predictions], image.pixel_size, model)
+            names = [file.name for file in outputs]
+            journal[stem] = {"key": key_of(path), "outputs": names, "objects": len(table[stem])}
+            write_text(output / JOURNAL, json.dumps(journal, indent=1) + "\n")
+            yield FileDone(path, outputs, len(table[stem]), skipped=False)
+    finally:  # also if an image cannot be read, or the user stops it
+        if table:
+            write_text(output / TABLE, _csv(table))
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Let the plan of one image decide about no other."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def compare_pixel_sizes(
@@ -220,11 +253,13 @@ def _read(frame: Frame, channels: int) -> np.ndarray:
     return as_channels(pixels, channels, frame.name)
 
 
-def _forget(output: Path, journal: dict[str, Any], stem: str) -> None:
-    """Remove the older results of an image, and the table that lists them: what is there is always of one run."""
+def _forget(output: Path, journal: dict[str, Any], table: Table, stem: str) -> None:
+    """Remove the older results of an image, also from the table: what is there is always of one run."""
     older = journal.pop(stem, {"outputs": []})
     write_text(output / JOURNAL, json.dumps(journal, indent=1) + "\n")  # if this fails, nothing is lost
-    for name in (*older["outputs"], TABLE):
+    if table.pop(stem, None) is not None:
+        write_text(output / TABLE, _csv(table))
+    for name in older["outputs"]:
         (output / name).unlink(missing_ok=True)
 
 
@@ -240,26 +275,26 @@ def _numbered(steps: Generator[PixelsDone, None, Prediction], frame: int) -> Gen
 
 def _write(
     output: Path,
-    path: Path,
+    stem: str,
     frames: list[np.ndarray],
     predictions: list[Prediction],
     pixel_size: tuple[float, float] | None,
     kind: Kind,
-) -> list[Path]:
+) -> tuple[Path, ...]:
     """Write all results of one image; a single frame without a leading axis."""
     single = len(frames) == 1
     labels = np.stack([prediction.labels for prediction in predictions])
     probabilities = np.stack([prediction.probabilities for prediction in predictions])
-    label_file = output / f"{path.stem}_labels.tif"
-    probability_file = output / f"{path.stem}_probabilities.tif"
+    label_file = output / f"{stem}_labels.tif"
+    probability_file = output / f"{stem}_probabilities.tif"
     write_labels(label_file, labels[0] if single else labels, pixel_size)
     write_probabilities(probability_file, probabilities[0] if single else probabilities, pixel_size)
     outputs = [label_file, probability_file]
     for number, (pixels, prediction) in enumerate(zip(frames, predictions, strict=True)):
-        picture = output / (f"{path.stem}_overlay.png" if single else f"{path.stem}_overlay_{number:04d}.png")
+        picture = output / (f"{stem}_overlay.png" if single else f"{stem}_overlay_{number:04d}.png")
         write_png(picture, overlay(pixels, prediction.labels, kind=kind))
         outputs.append(picture)
-    return outputs
+    return tuple(outputs)
 
 
 def _rows(
@@ -279,20 +314,25 @@ def _rows(
 
 def _rows_again(image: ImageFile, output: Path, model: Model) -> list[Row]:
     """Measure the objects of an image that was done in an earlier run."""
-    labels = read_labels(output / f"{image.path.stem}_labels.tif").frames
+    labels = read_labels(output / f"{stem_of(image.path)}_labels.tif").frames
     frames = [_read(frame, model.card.channels) for frame in image.frames]
     return _rows(image.path, frames, labels, image.pixel_size, model)
 
 
-def _rows_of_others(table: Path, stems: set[str]) -> list[Row]:
-    """Return what an earlier run measured in the images of these stems, which this run does not touch."""
-    if not table.exists():
-        return []
-    with table.open(encoding="utf-8", newline="") as file:
-        return [dict(row) for row in csv.DictReader(file) if Path(row.get("image") or "").stem in stems]
+def _read_table(path: Path, stems: Collection[str]) -> Table:
+    """Return what earlier runs measured in the images of these stems."""
+    table: Table = {}
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                stem = stem_of(Path(row.get("image") or ""))
+                if stem in stems:
+                    table.setdefault(stem, []).append(dict(row))
+    return table
 
 
-def _csv(rows: list[Row]) -> str:
+def _csv(table: Table) -> str:
+    rows = [row for of_image in table.values() for row in of_image]
     columns = list(dict.fromkeys(["image", "frame", "object", *(name for row in rows for name in row)]))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

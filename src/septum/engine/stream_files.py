@@ -112,6 +112,8 @@ def stream_file(
     plan = make_plan(model, model_path, model_hash, path, options, max_memory)
     suffix = "ome.zarr" if options.format == "zarr" else "tif"
     results = tuple(output / f"{stem}_{name}.{suffix}" for name in ("labels", "probabilities"))
+    stores = tuple(output / f"{stem}_{name}.ome.zarr" for name in ("labels", "probabilities"))
+    keep_stores = options.format == "zarr" or (written.exists() and all(store.exists() for store in stores))
     outputs = (*results, *_extras(model, plan, output, stem))
     begun = (folder / PLAN).exists()
     if written.exists():
@@ -119,19 +121,22 @@ def stream_file(
         check_same(written, finished.request, plan.request)
         if all(file.exists() for file in outputs):
             shutil.rmtree(folder, ignore_errors=True)
+            if options.verify:
+                yield StreamStarted(path, ("not verified, since it was done before; choose another --output for that",))
             yield StreamDone(path, (*outputs, written), 0, (), skipped=True)
             return
         plan = finished.model_copy(update={"normalization": ()})  # a result is missing: made again like the others
     elif begun and not has_begun(folder) and read_plan(folder / PLAN).request != plan.request:
-        for left in (folder, *(output / f"{stem}_{name}.ome.zarr" for name in ("labels", "probabilities"))):
+        for left in (folder, *stores):
             shutil.rmtree(left, ignore_errors=True)  # as after an image that could not be read: it may be mended
         begun = False
-    elif not begun and (there := [file for file in results if file.exists()]):
+    elif not begun and (there := [file for file in (*results, *stores) if file.exists()]):
         raise OutputError(
             f"{there[0]} is there, but not {written.name}, which says how it was made; choose another --output, or "
             "remove it"
         )
-    plan = write_or_resume(folder / PLAN, plan)
+    plan = write_or_resume(folder / PLAN, plan, model.net.config)
+    written.unlink(missing_ok=True)  # until the results are whole again
     job = Job(folder, model)
     expected = Expected(job, network_speed(model.net), options)
     note = expected.describe() + ("; goes on with what was begun" if begun else "")
@@ -159,9 +164,9 @@ def stream_file(
     plan = plan.model_copy(update={"normalization": tuple(map(job.normalization, range(plan.frames)))})
     write_text(written, plan.model_dump_json(indent=1) + "\n")
     shutil.rmtree(folder)
-    if options.format == "tiff":
-        for result in job.outputs:
-            shutil.rmtree(result.path)
+    if not keep_stores:
+        for store in stores:
+            shutil.rmtree(store)
     yield StreamDone(path, (*outputs, written), objects, certificates)
 
 
@@ -314,6 +319,13 @@ def needs_streaming(image: ImageFile, n_classes: int, max_memory: int) -> bool:
     channels, height, width = image.frames[0].shape
     per_pixel = channels * (image.dtype.itemsize + 12) + 12 * n_classes + 16
     return len(image.frames) * height * width * per_pixel > max(0, max_memory - resident()) / 2
+
+
+def is_begun(path: Path, output: Path) -> bool:
+    """Whether the prediction of an image was begun, or done, as a streamed one: so the same command goes on with it."""
+    stem = stem_of(path)
+    results = output / f"{stem}_plan.json", output / f"{stem}_labels.ome.zarr"
+    return (output / f"{stem}_work" / PLAN).exists() or all(result.exists() for result in results)
 
 
 def stem_of(path: Path) -> str:

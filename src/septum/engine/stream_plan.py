@@ -31,6 +31,7 @@ PIXEL_SECONDS = {
     "table": 1e-8,
 }
 ALONE = ("statistics", "table", "pyramid")  # what one process does, however many there are
+LESS = 0.75  # of the memory that a run was begun with: its tiles are made smaller, since free memory always varies
 WHOLE_HASH = 2**30  # bytes up to which all of a file is hashed
 DECODING = 170 * 10**6  # bytes that a process grows by while it decodes blocks and makes pyramids
 SAMPLES, SAMPLE = 256, 2**16  # else so many pieces of so many bytes
@@ -145,20 +146,34 @@ def smaller(plan: StreamPlan, config: UNetConfig) -> StreamPlan:
             return plan.model_copy(update=asdict(layout))
 
 
-def write_or_resume(path: Path, plan: StreamPlan) -> StreamPlan:
-    """Write a plan, or return the one that is there if it is for the same request.
+def write_or_resume(path: Path, plan: StreamPlan, config: UNetConfig) -> StreamPlan:
+    """Write a plan, or return the one that is there if it is for the same request, within the memory of the new one.
 
     Raises
     ------
     OutputError
         If a run was begun with another request; the sentence says what differs.
+    ConfigError
+        If its chunks are too large for the memory that there is now.
     """
     if not path.exists():
         write_text(path, plan.model_dump_json(indent=1) + "\n")
         return plan
     begun = read_plan(path)
     check_same(path, begun.request, plan.request)
-    return begun
+    now = begun.model_copy(update={"threads": plan.threads})
+    if plan.memory < LESS * begun.memory:
+        try:
+            layout = plan_layout(begun.shape, config, plan.memory, step=begun.chunk, tta=begun.request.tta)
+        except TooLittleMemory:
+            raise ConfigError(
+                f"{path.parent} was begun with {begun.memory / 1e6:.0f} MB, and its smallest tile does not fit into "
+                f"{plan.memory / 1e6:.0f} MB; give it more --max-memory, or choose another --output"
+            ) from None
+        now = now.model_copy(update=asdict(layout))
+    if now != begun:
+        write_text(path, now.model_dump_json(indent=1) + "\n")
+    return now
 
 
 def check_same(path: Path, old: Request, new: Request) -> None:
@@ -166,8 +181,17 @@ def check_same(path: Path, old: Request, new: Request) -> None:
     differing = [name for name in Request.model_fields if getattr(old, name) != getattr(new, name)]
     if differing:
         raise OutputError(
-            f"{path.parent} holds a result with another {', '.join(differing)}; choose another --output, or remove it"
+            f"{path} is of a result with another {', '.join(differing)}; choose another --output, or "
+            f"remove {_results_of(path)}"
         )
+
+
+def _results_of(plan: Path) -> str:
+    """Say which files belong to a plan, that of a result or that of a run."""
+    begun = plan.parent.name.endswith("_work")
+    output = plan.parent.parent if begun else plan.parent
+    stem = plan.parent.name.removesuffix("_work") if begun else plan.name.removesuffix("_plan.json")
+    return f"{stem}_work, {stem}_plan.json, {stem}_labels.* and {stem}_probabilities.* of {output}"
 
 
 def read_plan(path: Path) -> StreamPlan:
@@ -179,7 +203,7 @@ def read_plan(path: Path) -> StreamPlan:
             f"there is no {path} here; the workers of a cluster have to see the same folders, by the same names"
         ) from None
     except ValueError:
-        raise OutputError(f"{path} is no plan of Septum; remove {path.parent} and begin again") from None
+        raise OutputError(f"{path} is no plan of Septum; remove {_results_of(path)} and begin again") from None
 
 
 def identity(path: Path) -> str:
