@@ -321,6 +321,18 @@ def test_ignored_pixels_decide_nothing_and_may_hold_anything():
         evaluate_arrays([chance], [mask], ignore=[ignore | True])
 
 
+def test_ignored_pixels_add_no_class():
+    truth = np.ones((20, 20), int)
+    truth[5:12, 5:12] = 2
+    ignore = np.zeros(truth.shape, bool)
+    ignore[:, :2] = True
+    for prediction in (truth, truth - 1):  # numbered as in the truth, and in order
+        found = evaluate_arrays([prediction], [truth], kind="classes", ignore=[ignore])
+        assert found.classes == (1, 2)
+        assert found.scores["pixel_error"].value == 0
+        assert found.scores["iou.1"].value == found.scores["iou.2"].value == 1
+
+
 def test_a_mask_among_maps_is_a_map_of_zero_and_one():
     mask, chance = membranes(0)
     expected = evaluate_arrays([chance, mask / 255], [mask, mask])

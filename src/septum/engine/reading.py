@@ -149,7 +149,7 @@ def _look(cases: Sequence[Case]) -> _Seen:
     for case in cases:
         truth = case.truth()
         ignore = _ignored(case, truth)
-        truth_values.update(np.unique(_shown(truth, ignore)).tolist())
+        truth_values.update(_counted(truth, ignore))
         if case.prediction is None:
             alone = alone or case.prediction_name
             continue
@@ -158,7 +158,7 @@ def _look(cases: Sequence[Case]) -> _Seen:
             fractions = fractions or case.prediction_name
             continue
         labels = numbers(stored, case.prediction_name)
-        label_values.update(np.unique(labels).tolist())
+        label_values.update(_counted(labels, ignore))
         if len(label_values) > 2 and grey_edges(labels):
             soft = soft or case.prediction_name
     beside = any(case.probabilities is not None for case in cases)
@@ -337,6 +337,12 @@ def _shown(pixels: np.ndarray, ignore: Mask | None) -> np.ndarray:
         return pixels
     shown: np.ndarray = np.where(ignore, 0, pixels)
     return shown
+
+
+def _counted(labels: np.ndarray, ignore: Mask | None) -> set[int]:
+    """The numbers of all pixels that are not ignored; 0 is one of them only if it is there."""
+    seen = labels if ignore is None or labels.shape != ignore.shape else labels[~ignore]
+    return set(np.unique(seen).tolist())
 
 
 def _ignored(case: Case, truth: np.ndarray) -> Mask | None:
