@@ -513,13 +513,57 @@ def test_objects_add_up_to_the_score_of_images(name):
 def test_a_comparison_of_a_prediction_with_itself_is_zero():
     predictions, truths = many(6)
     found = evaluate_arrays(predictions, truths)
-    assert {(i.value, i.low, i.high) for i in found.compare(found).values()} == {(0.0, 0.0, 0.0)}
+    same = found.compare(found)
+    assert same.pop("mean_average_precision").value == 0
+    assert {(i.value, i.low, i.high) for i in same.values()} == {(0.0, 0.0, 0.0)}
     better = evaluate_arrays(truths, truths)
     difference = better.compare(found)["f1"]
     assert difference.value == pytest.approx(1 - found.scores["f1"].value)
     assert difference.low > 0
     with pytest.raises(DatasetError, match="the same images"):
         found.compare(evaluate_arrays(predictions[:5], truths[:5]))
+
+
+@pytest.mark.parametrize("n", [1, 4, 9])  # images without a true object, of ten
+def test_a_difference_is_that_of_the_two_scores_where_images_are_empty(n):
+    predictions, truths = many(10)
+    truths = [truth * (k >= n) for k, truth in enumerate(truths)]
+    better, worse = evaluate_arrays(truths, truths), evaluate_arrays(predictions, truths)
+    for one, other in ((better, worse), (worse, better)):
+        differences = one.compare(other)
+        assert list(differences) == list(one.scores)
+        for name, difference in differences.items():
+            assert difference.value == pytest.approx(one.scores[name].value - other.scores[name].value, abs=1e-12)
+    assert differences["f1"].high < 0
+    assert differences["f1"].n == 10
+
+
+def test_distances_are_compared_where_both_have_one():
+    truths = [discs([(12, 12), (30, 30)], 5 + k, 48) > 0 for k in range(6)]
+    shifted = [np.roll(truth, 1) for truth in truths]
+    one = evaluate_arrays([truths[0] * 0, *truths[1:]], truths, kind="classes")
+    other = evaluate_arrays([*shifted[:5], truths[5] * 0], truths, kind="classes")
+    apart = [other.image_scores(k)["hausdorff_95_px.1"] for k in range(1, 5)]
+    difference = one.compare(other)["hausdorff_95_px.1"]
+    assert (difference.value, difference.n) == (-np.mean(apart), 4)
+    assert one.compare(other)["iou.1"].n == 6
+
+
+def test_an_image_with_nothing_in_truth_and_prediction_has_no_scores_of_objects():
+    predictions, truths = many(2)
+    found = evaluate_arrays([predictions[0], truths[0] * 0], [truths[0], truths[0] * 0])
+    names = ("f1", "average_precision", "mean_average_precision")
+    assert [found.image_scores(1)[name] for name in names] == [None] * 3
+    invented = evaluate_arrays(predictions, [truths[0], truths[0] * 0])
+    assert [invented.image_scores(1)[name] for name in names] == [0] * 3
+
+
+def test_what_is_invented_in_frames_without_true_objects_counts_for_detection():
+    predictions, truths = many(6)
+    truths = [truth * (k != 2) for k, truth in enumerate(truths)]
+    found = evaluate_arrays(predictions, truths, kind="instances", metrics=["ctc"])
+    assert found.scores["det"].value == pytest.approx(found.ctc.det, abs=1e-12)
+    assert found.scores["det"].n == 6
 
 
 def challenge(folder, frames, with_markers=True):

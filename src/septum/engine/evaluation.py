@@ -48,6 +48,7 @@ NAMES = {
     "v_rand": "V_Rand",
     "v_info": "V_Info",
 }
+_MEANS = ("hausdorff", "mean_surface", "v_rand", "v_info")  # over images, not a sum over a sum
 _SEG = ("jaccard_per_reference_label", "seg_over_these_frames", "n_reference")
 
 
@@ -181,15 +182,15 @@ class Evaluation:
         """Every score over all images, with its 95 % interval where there are units enough."""
         scores = {name: self._interval(name, parts) for name, parts in self.ratios.items() if sum(d for _, d in parts)}
         if self.matching is not None:
-            reason = "none for a mean over thresholds"
-            mean = self.matching.mean_average_precision
-            scores["mean_average_precision"] = Interval(mean, None, None, len(self.images), "image", reason)
-        order = list(NAMES)
-        return dict(sorted(scores.items(), key=lambda item: order.index(item[0].split(".")[0])))
+            scores["mean_average_precision"] = self._over_thresholds(self.matching.mean_average_precision)
+        return _in_order(scores)
+
+    def _over_thresholds(self, value: float) -> Interval:
+        return Interval(value, None, None, len(self.images), "image", "none for a mean over thresholds")
 
     def _interval(self, name: str, parts: Sequence[Ratio]) -> Interval:
         """Resample images; or objects, where there are fewer than five images."""
-        units = [part for part in parts if part[1]]
+        units = [part for part in parts if any(part)]  # invented objects cost DET where there are no true ones
         if len(units) >= confidence.FEWEST["image"]:
             return confidence.bootstrap(units, unit="image", statistic=_ratio)
         by_object = list(self._object_ratios(name))
@@ -220,6 +221,7 @@ class Evaluation:
         """Difference of every score to that of other predictions for the same images, with its 95 % interval.
 
         Both are resampled together, image by image, which needs five images (`septum.core.metrics.confidence.compare`).
+        An image takes part if it adds to the sums of either; in a mean over images, if both have a value of it.
 
         Raises
         ------
@@ -229,12 +231,17 @@ class Evaluation:
         if [image.name for image in self.images] != [image.name for image in other.images]:
             raise DatasetError("a comparison needs the same images in both evaluations; score both on one truth")
         differences = {}
-        for name, parts in self.ratios.items():
-            pairs = [(a, b) for a, b in zip(parts, other.ratios.get(name, []), strict=False) if a[1] and b[1]]
-            if pairs:
-                own, theirs = (np.array(side, float) for side in zip(*pairs, strict=True))
+        for name in (name for name in self.ratios if name in self.scores and name in other.scores):
+            needs = all if name.startswith(_MEANS) else any
+            pairs = zip(self.ratios[name], other.ratios[name], strict=False)
+            kept = [pair for pair in pairs if needs(any(part) for part in pair)]
+            if kept:
+                own, theirs = (np.array(side, float) for side in zip(*kept, strict=True))
                 differences[name] = confidence.compare(own, theirs, unit="image", statistic=_ratio)
-        return differences
+        if self.matching is not None and other.matching is not None:
+            means = self.matching.mean_average_precision, other.matching.mean_average_precision
+            differences["mean_average_precision"] = self._over_thresholds(means[0] - means[1])
+        return _in_order(differences)
 
     def warnings_with(self, other: Evaluation | None) -> tuple[str, ...]:
         """The warnings, and those of the other predictions that these are compared with."""
@@ -244,7 +251,9 @@ class Evaluation:
         """Every score of one image, None where it is not defined."""
         found = {name: _value(parts[k]) for name, parts in self.ratios.items() if name != "det"}
         if "matching" in self.measures:
-            found["mean_average_precision"] = self.images[k].objects.scores.mean_average_precision
+            scores = self.images[k].objects.scores
+            nothing = scores.n_truth == scores.n_prediction == 0
+            found["mean_average_precision"] = None if nothing else scores.mean_average_precision
         return found
 
     def as_json(self, other: Evaluation | None = None) -> dict[str, Any]:
@@ -333,6 +342,12 @@ def _ratio(sums: confidence.Sums) -> confidence.Sums:
 
 def _value(ratio: Ratio) -> float | None:
     return float(_ratio(np.array(ratio, float))) if ratio[1] else None
+
+
+def _in_order(scores: dict[str, Interval]) -> dict[str, Interval]:
+    """Scores in the order of `NAMES`."""
+    order = list(NAMES)
+    return dict(sorted(scores.items(), key=lambda item: order.index(item[0].split(".")[0])))
 
 
 def _nested(flat: dict[str, Any]) -> dict[str, Any]:

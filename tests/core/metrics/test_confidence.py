@@ -71,6 +71,12 @@ def test_the_difference_of_equals_is_zero(rng):
     assert (found.value, found.low, found.high) == (0, 0, 0)
 
 
+def test_resamples_without_a_score_are_left_out():
+    units = np.array([[0.0, 0.0]] * 4 + [[1.0, 2.0]])  # a third of the resamples miss the last
+    found = bootstrap(units, unit="image")
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+
+
 def test_f1_of_nothing_is_zero():
     assert f1(np.zeros(3)) == 0
 

@@ -1,8 +1,9 @@
 """How sure a score is: percentile bootstrap over images or objects, and paired comparison of two predictions.
 
 A score is a function of sums over units: F1 of summed (tp, fp, fn), a mean of summed (value, 1). A resample draws as
-many units as there are, with replacement (Efron and Tibshirani 1993). Objects of one image are alike, so intervals
-over objects of few images are too narrow for other images: prefer images where there are five.
+many units as there are, with replacement (Efron and Tibshirani 1993); resamples for which the score is not defined are
+left out. Objects of one image are alike, so intervals over objects of few images are too narrow for other images:
+prefer images where there are five.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class Interval:
 
 
 def mean(sums: Sums) -> Sums:
-    """Mean of the values in ``with_ones``."""
-    return np.asarray(sums[..., 0] / sums[..., 1])
+    """Mean of the values in ``with_ones``, or any sum over a sum; NaN where the second sum is 0."""
+    found: Sums = np.full(sums.shape[:-1], np.nan)
+    np.divide(sums[..., 0], sums[..., 1], out=found, where=sums[..., 1] != 0)
+    return found
 
 
 def f1(sums: Sums) -> Sums:
@@ -124,5 +127,5 @@ def _interval(units: Sums, unit: Unit, statistic: Statistic) -> Interval:
         return Interval(value, None, None, n, unit, f"{n} {unit}s, an interval needs {FEWEST[unit]}")
     rng = np.random.default_rng(SEED)
     sums = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) @ units for _ in range(REPEATS)])
-    low, high = np.quantile(statistic(sums), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.nanquantile(statistic(sums), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high), n, unit)
