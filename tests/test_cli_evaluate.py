@@ -82,10 +82,12 @@ def test_two_predictions_are_compared(data, capsys):
     arguments = ("evaluate", data / "masks", data / "truth", "--against", data / "better", "-q")
     assert septum(*arguments) == 0
     out = capsys.readouterr().out
-    (line,) = [
-        line for line in out.split("difference to the other predictions")[1].splitlines() if line.startswith("F1")
-    ]
+    scores, differences = (part.splitlines() for part in out.split("difference to the other predictions"))
+    (line,) = [line for line in differences if line.startswith("F1")]
     assert line.split()[1] == "-0.1429"
+    for name in ("mAP", "IoU", "Dice"):  # that of the foreground
+        assert sum(line.startswith(f"{name} ") for line in differences) == 1
+        assert sum(line.startswith(f"{name} ") for line in scores) == 1
     assert septum(*arguments, "--json") == 0
     assert json.loads(capsys.readouterr().out)["difference"]["f1"]["value"] == pytest.approx(18 / 21 - 1)
 

@@ -618,6 +618,12 @@ def test_several_videos_are_scored_together_and_one_by_one(tmp_path):
     assert answer["sequences"]["01"]["seg_over_these_frames"] == ctc.pool(frames[:2]).seg_over_these_frames
     assert answer["sequences"]["02"]["det"] == ctc.pool(frames[2:]).det
     assert list(answer["jaccard_per_reference_label"]) == ["01_000", "01_001", "02_000"]
+    shutil.rmtree(tmp_path / "02_GT/TRA")
+    without = evaluate_files(tmp_path, tmp_path).as_json()["ctc"]
+    seg = ("jaccard_per_reference_label", "seg_over_these_frames", "n_reference")
+    assert without["det"] == ctc.pool(frames[:2]).det
+    assert without["sequences"]["01"] == answer["sequences"]["01"]
+    assert without["sequences"]["02"] == {name: answer["sequences"]["02"][name] for name in seg}
 
 
 def test_unannotated_cells_of_a_challenge_frame_are_not_invented(tmp_path):

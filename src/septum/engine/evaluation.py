@@ -118,12 +118,16 @@ class Evaluation:
             for image in self.images
             if image.ctc is not None and (not video or image.video == video)
         ]
-        scores = ctc.pool(frames)
-        if not self.detections:
+        scores, detections = ctc.pool(frames), self._detections(video)
+        if not detections:
             return scores
-        detected = ctc.pool([frame for frame in self.detections if not video or frame.frame.startswith(f"{video}_")])
+        detected = ctc.pool(detections)
         mended = ("det", "aogm_d", "aogm_d0", "n_split", "n_missed", "n_invented")
         return replace(scores, **{name: getattr(detected, name) for name in mended})
+
+    def _detections(self, video: str) -> list[FrameScores]:
+        """Detections of markers in one video, or in all."""
+        return [frame for frame in self.detections or () if not video or frame.frame.startswith(f"{video}_")]
 
     @cached_property
     def ratios(self) -> dict[str, list[Ratio]]:
@@ -286,19 +290,20 @@ class Evaluation:
             per_slice = answer["isbi"].pop("per_slice")
             answer["isbi"]["per_slice"] = {self.images[k].name: scores for k, scores in per_slice.items()}
         if self.ctc is not None:
-            answer["ctc"] = self._ctc_json(self.ctc)
+            answer["ctc"] = self._ctc_json("")
             videos = list(dict.fromkeys(image.video for image in self.images))
             if len(videos) > 1:
-                answer["ctc"]["sequences"] = {video: self._ctc_json(self._sequence(video)) for video in videos}
+                answer["ctc"]["sequences"] = {video: self._ctc_json(video) for video in videos}
         if other is not None:
             difference = {name: asdict(interval) for name, interval in self.compare(other).items()}
             answer["difference"] = _nested(difference)
         return answer
 
-    def _ctc_json(self, scores: SequenceScores) -> dict[str, Any]:
-        """The keys of the challenge's log; those of detection only if something was detected."""
-        found = asdict(scores)
-        return {name: found[name] for name in found if self.detections != () or name in _SEG}
+    def _ctc_json(self, video: str) -> dict[str, Any]:
+        """The keys of the challenge's log for one video, or all; those of detection only if something was detected."""
+        found = asdict(self._sequence(video))
+        detected = self.detections is None or bool(self._detections(video))
+        return {name: found[name] for name in found if detected or name in _SEG}
 
     @property
     def error_kinds(self) -> tuple[str, ...]:

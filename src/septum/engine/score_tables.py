@@ -37,7 +37,8 @@ def score_tables(evaluation: Evaluation) -> list[Table]:
 
 def difference_table(evaluation: Evaluation, other: Evaluation) -> Table:
     """`Evaluation.compare` as a table."""
-    rows = [[called(evaluation, name), *_told(interval)] for name, interval in evaluation.compare(other).items()]
+    found = evaluation.compare(other)
+    rows = [[called(evaluation, name), *_told(found[name])] for name in listed(evaluation) if name in found]
     return Table("difference to the other predictions", ["score", "difference", "95 % interval"], rows)
 
 
