@@ -395,6 +395,40 @@ def test_one_ignore_mask_is_for_one_image(tmp_path):
         evaluate_files(tmp_path / "masks", tmp_path / "truth", ignore=tmp_path / "others")
 
 
+def test_the_truth_may_be_where_one_is(tmp_path, monkeypatch):
+    predictions, truths = many(2)
+    ignore = np.zeros((48, 48), np.uint8)
+    ignore[:24] = 1
+    write(tmp_path / "masks", a=predictions[0], b=predictions[1])
+    write(tmp_path / "cells" / "labels", a=truths[0], b=truths[1])
+    write(tmp_path / "cells" / "ignore", a=ignore, b=ignore)
+    expected = evaluate_files(tmp_path / "masks", tmp_path / "cells" / "labels")
+    monkeypatch.chdir(tmp_path / "cells" / "labels")
+    assert expected.images[0].ignored_pixels == 24 * 48
+    assert evaluate_files("../../masks", ".").scores == expected.scores
+    one = evaluate_files("../../masks", "a.tif")
+    assert one.image_scores(0) == expected.image_scores(0)
+    challenge(tmp_path, {"000": blobs(0)})
+    for place, truth in (("01_GT/SEG", "."), ("01_GT", "."), ("01_GT/SEG", "..")):
+        monkeypatch.chdir(tmp_path / place)
+        assert "ctc" in evaluate_files(tmp_path / "01_RES", truth).measures
+
+
+def test_a_truth_of_probabilities_is_refused(tmp_path):
+    mask, chance = membranes(0)
+    write(tmp_path, a_probabilities=chance, b=mask)
+    with pytest.raises(DatasetError, match=r"a_probabilities\.tif holds probabilities, but the truth is a label image"):
+        evaluate_files(tmp_path / "b.tif", tmp_path / "a_probabilities.tif")
+
+
+def test_a_folder_without_truth_is_refused_whatever_is_ignored(tmp_path):
+    predictions, _ = many(1)
+    write(tmp_path / "masks", a=predictions[0])
+    (tmp_path / "truth").mkdir()
+    with pytest.raises(DatasetError, match="truth holds no label image"):
+        evaluate_files(tmp_path / "masks", tmp_path / "truth", ignore=tmp_path / "masks")
+
+
 def discs(centres, radius, size):
     y, x = np.mgrid[:size, :size]
     labels = np.zeros((size, size), np.int32)
@@ -624,6 +658,29 @@ def test_several_videos_are_scored_together_and_one_by_one(tmp_path):
     assert without["det"] == ctc.pool(frames[:2]).det
     assert without["sequences"]["01"] == answer["sequences"]["01"]
     assert without["sequences"]["02"] == {name: answer["sequences"]["02"][name] for name in seg}
+
+
+def test_ignore_masks_and_images_of_challenge_frames_are_used_or_refused(tmp_path):
+    challenge(tmp_path, {"000": blobs(0), "001": blobs(1)})
+    ignore = np.zeros((48, 48), np.uint8)
+    ignore[:24] = 1
+    write(tmp_path / "skip", t001=ignore)
+    write(tmp_path / "others", frame001=ignore)
+    paths = tmp_path / "01_RES", tmp_path / "01_GT"
+    found = evaluate_files(*paths, ignore=tmp_path / "skip", images=tmp_path / "skip")
+    assert [image.ignored_pixels for image in found.images] == [0, 24 * 48]
+    assert [image.image is not None for image in found.images] == [False, True]
+    for given in ("others", "others/frame001.tif"):
+        for option in ("ignore", "images"):
+            with pytest.raises(DatasetError, match=r"has no file for any of the images, such as t000\.tif"):
+                evaluate_files(*paths, **{option: tmp_path / given})
+    for name in ("GT", "RES"):
+        shutil.copytree(tmp_path / f"01_{name}", tmp_path / f"02_{name}")
+    with pytest.raises(DatasetError, match=r"such as 01/t000\.tif"):
+        evaluate_files(tmp_path, tmp_path, ignore=tmp_path / "skip")
+    write(tmp_path / "skip" / "02", t000=ignore)
+    found = evaluate_files(tmp_path, tmp_path, ignore=tmp_path / "skip")
+    assert [image.ignored_pixels for image in found.images] == [0, 0, 24 * 48, 0]
 
 
 def test_unannotated_cells_of_a_challenge_frame_are_not_invented(tmp_path):

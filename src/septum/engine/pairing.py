@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -42,35 +43,39 @@ def cases_from_files(
        each truth ``a.tif``, ``a_labels.tif``, ..., or ImageJ ROIs ``a.zip``. A folder with ``labels/`` stands for that.
 
     Stacks are paired page by page. Ignore masks and images are looked for in ``ignore/`` and ``images/`` beside the
-    truth unless they are given.
+    truth unless they are given. In a challenge folder images are those of the video unless they are given, and both are
+    ``tTTT.tif`` or ``maskTTT.tif``, of several videos in a folder for each.
 
     Raises
     ------
     DatasetError
-        A truth without prediction, a prediction without truth, or stacks of different lengths.
+        A truth without prediction, a prediction without truth, stacks of different lengths, or ignore masks or images
+        that belong to none.
     """
     for path in (predictions, truth, *filter(None, (ignore, images))):
         if not path.exists():
             raise DatasetError(f"{path} does not exist; check the path")
+    # "." has neither a name nor a parent
+    predictions, truth = (Path(os.path.abspath(path)) for path in (predictions, truth))
     videos = _videos(truth)
     if videos:
-        return _challenge(predictions, videos, ignore)
+        return _challenge(predictions, videos, ignore, images)
     if (truth / "labels").is_dir():
         truth = truth / "labels"
     folder = truth if truth.is_dir() else truth.parent
     wanted, found = _list(truth), _list(predictions)
+    for path, held in ((truth, wanted.names), (predictions, found.names)):
+        if not held:
+            raise DatasetError(f"{path} holds no label image; Septum reads {' '.join((*SUFFIXES, ROI_SUFFIX))}")
     masks = _beside(wanted.names, ignore, folder.parent / "ignore")
     pictures = {**wanted.images, **_beside(wanted.names, images, folder.parent / "images")}
     if predictions.is_file() and truth.is_file():
-        found = _renamed(found, next(iter(wanted.labels)))
+        found = _renamed(found, wanted.names[0])
     names = wanted.names
     if predictions.is_file():
         names = [name for name in names if name in found.names]
         if not names:
             raise DatasetError(f"{predictions} has no truth of that name in {truth}; give the file of its truth")
-    for path, held in ((truth, names), (predictions, found.names)):
-        if not held:
-            raise DatasetError(f"{path} holds no label image; Septum reads {' '.join((*SUFFIXES, ROI_SUFFIX))}")
     cases: list[Case] = []
     for name in names:
         if name not in found.names:
@@ -124,8 +129,12 @@ def _beside(names: Sequence[str], given: Path | None, default: Path) -> dict[str
     place = default if given is None else given
     found = _one_each_of(file for file in _entries(place) if file.suffix.lower() in SUFFIXES)
     if given is not None and not set(names) & set(found):
-        raise DatasetError(f"{given} has no file for any of the images, such as {names[0]}.tif; use equal names")
+        raise _fits_none(given, names[0])
     return {name: file for name, file in found.items() if name in names}
+
+
+def _fits_none(given: Path, name: str) -> DatasetError:
+    return DatasetError(f"{given} has no file for any of the images, such as {name}.tif; use equal names")
 
 
 def _one_each_of(files: Iterable[Path]) -> dict[str, Path]:
@@ -179,7 +188,7 @@ def _videos(truth: Path) -> dict[str, Path]:
     return {folder.name.removesuffix("_GT"): folder for folder in folders if (folder / "SEG").is_dir()}
 
 
-def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None) -> Cases:
+def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None, pictures: Path | None) -> Cases:
     """SEG from the frames with gold truth; detections from those with markers."""
     images: list[Case] = []
     detections: list[Case] = []
@@ -203,15 +212,24 @@ def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None) 
         if tra:
             _refuse_extra(extra, truth)
         unscored += len(extra)
-        maps, pictures = _numbered(results, MAP), _numbered(truth.parent / video)
-        ignored = _numbered(ignore) if ignore else {}
+        own = video if len(videos) > 1 else ""  # of several videos each has its folder in those that are given
+        maps, ignored = _numbered(results, MAP), _numbered(ignore / own) if ignore else {}
+        shown = _numbered(pictures / own if pictures else truth.parent / video)
         for number, file in seg.items():
             name = f"{video}_{number}" if len(videos) > 1 else number
-            beside = [part.get(number) for part in (maps, ignored, pictures, tra)]
+            beside = [part.get(number) for part in (maps, ignored, shown, tra)]
             images.append(_frame(name, file, masks[number], *beside, number=number, video=video))
         for number, file in tra.items():
             beside = [None, ignored.get(number)]
             detections.append(_frame(number, file, masks[number], *beside, number=number, video=video))
+    first = images[0]
+    example = f"t{first.frame}" if len(videos) == 1 else f"{first.video}/t{first.frame}"
+    for given, used in (
+        (ignore, any(case.ignore for case in (*images, *detections))),
+        (pictures, any(case.image for case in images)),
+    ):
+        if given is not None and not used:
+            raise _fits_none(given, example)
     rule = f"Cell Tracking Challenge, video {' and '.join(videos)}: {_frames(len(images))} with gold truth"
     rule += f", {len(detections)} with markers" if detections else ", no markers (TRA), so no DET"
     rule += f"; {_frames(unscored)} without truth not scored" if unscored else ""
