@@ -468,9 +468,10 @@ def reproduce(
                 break
             if interrupted:
                 records.close()
-                display.say(
-                    f"stopped, everything is saved; go on with: septum reproduce {name.value} --output {output}"
-                )
+                again = f"septum reproduce {name.value} --output {output}"
+                again += f" --folds {folds}" if folds is not None else ""
+                again += f" --device {device.value}" if device != Device.auto else ""
+                display.say(f"stopped, everything is saved; go on with: {again}")
                 raise typer.Exit(130)
     if as_json:
         print(json.dumps(result.results, indent=1))

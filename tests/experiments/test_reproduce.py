@@ -3,8 +3,10 @@
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import sys
 from collections import Counter
 
@@ -352,3 +354,20 @@ def test_the_command_prints_the_results_as_json_or_as_tables(cell_data, tmp_path
     assert "U-Net, 2015 (the paper)" in out
     assert "0.9203" in out
     assert out.strip().endswith("report.html")
+
+
+@pytest.mark.parametrize("options", [[], ["--folds", "02", "--device", "cpu"]])
+def test_a_stopped_reproduction_says_how_to_go_on_with_the_same_folds(cell_data, tmp_path, monkeypatch, options):
+    monkeypatch.setenv("SEPTUM_DATA", str(cell_data.parent))
+    show = cli.TrainingDisplay.show
+
+    def interrupt(self, record):
+        show(self, record)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(cli.TrainingDisplay, "show", interrupt)
+    settings = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    words = ["reproduce", "phc-u373", "--output", str(tmp_path / "out"), *options]
+    code, _, err = run(*words, *settings)
+    assert code == 130
+    assert f"go on with: septum {' '.join(words)}\n" in err
