@@ -179,6 +179,16 @@ def test_a_final_training_takes_the_steps_that_were_done_where_the_clock_ended_t
     records, _ = train(tmp_path / "data", tmp_path / "run", resume=True, final=True, steps=None, changes={})
     assert Said("final training on everything, 1 steps; its scores are those of the run before") in records
     assert RunFolder(tmp_path / "run" / "final").last_step() == 1
+    assert ">1 steps<" in report.report_run(tmp_path / "run").read_text()
+
+
+def test_the_report_of_a_final_training_says_that_nothing_was_held_out_and_whose_scores_it_shows(tmp_path):
+    write_data(tmp_path / "data")
+    train(tmp_path / "data", tmp_path / "run", final=True)
+    page = report.report_run(tmp_path / "run" / "final").read_text()
+    judged_on = RunFolder(tmp_path / "run").config().held_out
+    assert f"scores are of the run before it: {judged_on}" in page
+    assert "There are none: nothing was held out" in page
 
 
 def test_one_image_of_classes_that_is_annotated_in_its_middle_is_trained_on_and_judged(tmp_path):

@@ -12,7 +12,7 @@ from septum.core.overlay import AGREEMENT, CONFUSED, PREDICTION, TRUTH, overlay
 from septum.core.tiling import ArraySource
 from septum.data.dataset import load_dataset, shapes
 from septum.data.keep import emptied
-from septum.engine.holdout import hold_out
+from septum.engine.holdout import hold_out, nothing_held_out
 from septum.engine.memory import data_bytes, largest_bytes, room_for_data
 from septum.engine.model import Model, load
 from septum.engine.predict import drain, segment
@@ -28,8 +28,10 @@ def report_run(folder: str | Path) -> Path:
     run = RunFolder(Path(folder))
     settings, model = run.config(), load(run.model_file)
     sections: list[Section] = [score_headline(model.card.scores)] if model.card.scores else []
-    sections += [Text("What the scores were measured on", [settings.held_out]), *training_sections(run.records())]
+    sections += [Text("What the scores were measured on", [model.card.held_out]), *training_sections(run.records())]
     try:
+        if settings.held_out == nothing_held_out().description:
+            raise DatasetError("nothing was held out")
         if settings.source is None:
             raise DatasetError("the run was given arrays, not files")
         sections.append(_overlays(run, settings.source, settings.max_memory, model))
@@ -43,7 +45,7 @@ def report_run(folder: str | Path) -> Path:
         )
     )
     path = run.path / "report.html"
-    write_page(path, title=f"Training run {run.path.name}", subtitle=f"{settings.train.steps} steps", sections=sections)
+    write_page(path, title=f"Training run {run.path.name}", subtitle=f"{run.last_step()} steps", sections=sections)
     return path
 
 
