@@ -154,6 +154,20 @@ def test_rois_are_instances_even_when_there_is_one(tmp_path):
     assert np.argwhere(dataset.samples[0].labels == 1)[[0, -1]].tolist() == [[2, 3], [8, 10]]
 
 
+def test_rois_of_a_hyperstack_lie_on_their_time_point_and_slice(tmp_path):
+    write(tmp_path / "a.tif", np.stack(PIXELS * 2).reshape(2, 3, 96, 128), imagej=True, metadata={"axes": "TZYX"})
+    square = {"roitype": roifile.ROI_TYPE.RECT, "top": 2, "left": 3, "bottom": 9, "right": 11, "name": "cell"}
+    roifile.roiwrite(tmp_path / "a.zip", [roifile.ImagejRoi(**square, t_position=2, z_position=1)], mode="w")
+    assert [sample.labels.any() for sample in load_dataset(tmp_path).samples] == [
+        False,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
 def challenge(folder, frames):
     """Write {number: (labels, markers)} as a video."""
     for number, (labels, markers) in frames.items():

@@ -30,7 +30,7 @@ def rectangle(top, left, bottom, right, kind=roifile.ROI_TYPE.RECT, **more):
 
 def test_a_polygon_on_pixel_corners_covers_exactly_its_pixels(tmp_path):
     corners = [(2, 1), (6, 1), (6, 3), (4, 3), (4, 5), (2, 5)]  # (x, y), an L
-    (labels,), ignore = read_rois(archive(tmp_path / "a.zip", polygon(corners, "L")), (7, 8), 1)
+    (labels,), ignore = read_rois(archive(tmp_path / "a.zip", polygon(corners, "L")), (7, 8), ())
     expected = np.zeros((7, 8), int)
     expected[1:3, 2:6] = expected[3:5, 2:4] = 1
     np.testing.assert_array_equal(labels, expected)
@@ -39,7 +39,7 @@ def test_a_polygon_on_pixel_corners_covers_exactly_its_pixels(tmp_path):
 
 def test_a_slanted_polygon_covers_the_centres_inside_it(tmp_path):
     corners = np.array([(1.3, 0.2), (11.6, 3.1), (5.2, 9.7)])
-    (labels,), _ = read_rois(archive(tmp_path / "a.zip", polygon(corners, "triangle")), (12, 13), 1)
+    (labels,), _ = read_rois(archive(tmp_path / "a.zip", polygon(corners, "triangle")), (12, 13), ())
     y, x = np.mgrid[:12, :13] + 0.5
     sides = [
         (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)
@@ -56,7 +56,7 @@ def test_rectangles_ovals_order_and_ignore(tmp_path):
         polygon([(0, 10), (3, 10), (3, 12), (0, 12)], "ignore"),
         polygon([(20, 0), (24, 0), (24, 2), (20, 2)], "Ignore-1"),
     )
-    (labels,), (ignore,) = read_rois(path, (14, 24), 1)
+    (labels,), (ignore,) = read_rois(path, (14, 24), ())
     y, x = np.mgrid[:14, :24] + 0.5
     oval = ((y - 7) / 5) ** 2 + ((x - 12) / 10) ** 2 <= 1
     expected = np.zeros((14, 24), int)
@@ -79,7 +79,7 @@ def test_a_composite_has_a_hole(tmp_path):
         path += [4]
     ring.multi_coordinates = np.array(path, np.float32)
     ring.shape_roi_size = len(path)
-    (labels,), _ = read_rois(archive(tmp_path / "a.zip", ring), (10, 10), 1)
+    (labels,), _ = read_rois(archive(tmp_path / "a.zip", ring), (10, 10), ())
     expected = np.zeros((10, 10), int)
     expected[1:9, 1:9] = 1
     expected[3:6, 3:6] = 0
@@ -88,20 +88,41 @@ def test_a_composite_has_a_hole(tmp_path):
 
 def test_rois_of_a_stack_go_to_their_slice(tmp_path):
     path = archive(tmp_path / "a.zip", rectangle(0, 0, 2, 2, position=3), rectangle(1, 1, 3, 3, z_position=1))
-    labels, ignore = read_rois(path, (4, 4), 3)
+    labels, ignore = read_rois(path, (4, 4), [("Z", 3)])
     assert [np.unique(frame).tolist() for frame in labels] == [[0, 2], [0], [0, 1]]
     assert ignore == [None] * 3
-    with pytest.raises(BadFile, match=r"has a ROI 'r0' at slice 3, expected 1..2; in Fiji, tick 'Associate ROIs"):
-        read_rois(path, (4, 4), 2)
+    with pytest.raises(BadFile, match=r"has a ROI 'r0' at slice 3, expected slice 1..2; in Fiji, tick 'Associate ROIs"):
+        read_rois(path, (4, 4), [("Z", 2)])
+
+
+@pytest.mark.parametrize("axes", ["TZ", "ZT"])
+def test_rois_of_slices_at_time_points_need_both(axes, tmp_path):
+    grid = [(axis, {"T": 2, "Z": 3}[axis]) for axis in axes]
+    rois = [rectangle(k, 0, k + 1, 2, t_position=k // 3 + 1, z_position=k % 3 + 1) for k in range(6)]
+    labels, _ = read_rois(archive(tmp_path / "a.zip", *rois), (8, 4), [*grid, ("A", 1)])
+    stack = np.reshape(labels, ([length for _, length in grid] + [8, 4]))
+    for k, roi in enumerate(rois):
+        place = {"T": roi.t_position - 1, "Z": roi.z_position - 1}
+        assert np.unique(stack[tuple(place[axis] for axis in axes)]).tolist() == [0, k + 1]
+    unknown = archive(tmp_path / "b.zip", rectangle(0, 0, 2, 2, z_position=3))
+    with pytest.raises(BadFile, match=r"has a ROI 'r0' at time point 0, slice 3, expected .*; in Fiji, tick") as caught:
+        read_rois(unknown, (8, 4), grid)
+    assert caught.value.finding.code == "frame-mismatch"
+
+
+def test_a_roi_at_a_later_time_point_is_on_no_frame_of_a_stack_of_slices(tmp_path):
+    path = archive(tmp_path / "a.zip", rectangle(0, 0, 2, 2, t_position=2, z_position=3))
+    with pytest.raises(BadFile, match=r"at time point 2, slice 3, expected slice 1..6; in Fiji"):
+        read_rois(path, (4, 4), [("Z", 6)])
 
 
 def test_rois_that_are_no_objects_are_refused(tmp_path):
     line = archive(tmp_path / "line.zip", rectangle(0, 0, 2, 2, roifile.ROI_TYPE.LINE))
     with pytest.raises(BadFile, match="has a ROI 'r0' of type line, expected an area; outline objects"):
-        read_rois(line, (4, 4), 1)
+        read_rois(line, (4, 4), ())
     with pytest.raises(BadFile, match="has a ROI 'r8' outside its image of 4 x 4; check that the ROIs were drawn on"):
-        read_rois(archive(tmp_path / "far.zip", rectangle(8, 8, 9, 9)), (4, 4), 1)
+        read_rois(archive(tmp_path / "far.zip", rectangle(8, 8, 9, 9)), (4, 4), ())
     for name, content in (("text.zip", b"no archive"), ("cut.zip", line.read_bytes()[:40])):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(BadFile, match="is no zip archive of ROIs; save it again from ImageJ's ROI manager"):
-            read_rois(tmp_path / name, (4, 4), 1)
+            read_rois(tmp_path / name, (4, 4), ())

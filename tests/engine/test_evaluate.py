@@ -732,6 +732,13 @@ def test_imagej_rois_are_a_truth(tmp_path):
     square = roifile.ImagejRoi.frompoints([[3, 2], [9, 2], [9, 8], [3, 8]])
     roifile.roiwrite(tmp_path / "truth" / "a.zip", [square])
     assert evaluate_files(tmp_path / "masks", tmp_path / "truth", kind="instances").scores["f1"].value == 1
+    square.t_position, square.z_position = 2, 1  # of the image, whose frames the prediction has as a plain stack
+    roifile.roiwrite(tmp_path / "truth" / "a.zip", [square], mode="w")
+    write(tmp_path / "masks", a=np.stack([prediction * (frame == 3) for frame in range(6)]))
+    (tmp_path / "images").mkdir()
+    hyperstack = {"imagej": True, "metadata": {"axes": "TZYX"}}
+    tifffile.imwrite(tmp_path / "images" / "a.tif", np.zeros((2, 3, 20, 20), np.uint8), **hyperstack)
+    assert evaluate_files(tmp_path / "masks", tmp_path / "truth", kind="instances").scores["f1"].value == 1
 
 
 def a_set(folder, **changes):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,12 @@ AREAS = (
     roifile.ROI_TYPE.FREEHAND,
     roifile.ROI_TYPE.TRACED,
 )
+WORDS = {"T": "time point", "Z": "slice"}
 
 
-def read_rois(path: Path, shape: tuple[int, ...], frames: int) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+def read_rois(
+    path: Path, shape: tuple[int, ...], grid: Sequence[tuple[str, int]]
+) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
     """Draw the ROIs of an archive: each is one object, those named ``ignore`` are areas not annotated.
 
     A pixel belongs to a ROI if its centre does, as in ImageJ. Where ROIs overlap, the later one wins.
@@ -31,8 +36,9 @@ def read_rois(path: Path, shape: tuple[int, ...], frames: int) -> tuple[list[np.
         ``a.zip`` of the ROI manager.
     shape : (height, width)
         Of the image, pixels.
-    frames : int
-        How many frames the image has. Of several, each ROI must know its slice or time point.
+    grid : sequence of (axis, length)
+        The axes of the frames, `septum.data.images.ImageFile.grid`. Of several frames, each ROI must know its slice or
+        time point; of slices at several time points (axes T and Z) both.
 
     Returns
     -------
@@ -46,10 +52,12 @@ def read_rois(path: Path, shape: tuple[int, ...], frames: int) -> tuple[list[np.
     ImageError
         If the archive cannot be read, or a ROI is not an area, lies outside the image, or has no slice.
     """
+    several = [(axis, length) for axis, length in grid if length > 1]
+    frames = math.prod(length for _, length in several)
     labels = [np.zeros(shape, np.int32) for _ in range(frames)]
     ignore: list[np.ndarray | None] = [None] * frames
     for number, roi in enumerate(_rois(path), start=1):
-        frame = 0 if frames == 1 else _frame(path, roi, frames)
+        frame = _frame(path, roi, several) if several else 0
         inside = _area(path, roi, shape)
         if (roi.name or "").lower().split("-")[0] == "ignore":  # ImageJ numbers equal names: ignore-1
             before = ignore[frame]
@@ -69,11 +77,16 @@ def _rois(path: Path) -> list[Any]:
     raise BadFile("unreadable", path, "is no zip archive of ROIs", "save it again from ImageJ's ROI manager")
 
 
-def _frame(path: Path, roi: Any, frames: int) -> int:
-    position = max(roi.position, roi.z_position, roi.t_position)
-    if 1 <= position <= frames:
-        return int(position) - 1
-    problem = f"has a ROI {roi.name!r} at slice {position}, expected 1..{frames}"
+def _frame(path: Path, roi: Any, grid: Sequence[tuple[str, int]]) -> int:
+    """Find the frame of a ROI, from 0, by the slice and time point that ImageJ keeps: from 1, or 0 if unknown."""
+    kept = {"T": roi.t_position, "Z": roi.z_position}
+    if len(grid) == 1 and min(kept.values()) <= 1:  # the one axis there is, whatever it is called
+        kept = {grid[0][0]: max(roi.position, *kept.values())}
+    if kept.keys() == dict(grid).keys() and all(1 <= kept[axis] <= length for axis, length in grid):
+        return int(np.ravel_multi_index([kept[axis] - 1 for axis, _ in grid], [length for _, length in grid]))
+    found = ", ".join(f"{WORDS.get(axis, 'page')} {position}" for axis, position in kept.items())
+    expected = ", ".join(f"{WORDS.get(axis, 'page')} 1..{length}" for axis, length in grid)
+    problem = f"has a ROI {roi.name!r} at {found}, expected {expected}"
     raise BadFile("frame-mismatch", path, problem, "in Fiji, tick 'Associate ROIs with slices' before adding ROIs")
 
 

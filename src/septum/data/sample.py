@@ -113,7 +113,7 @@ def _annotation(pair: Pair, image: ImageFile | None, keep: Keep) -> tuple[Sequen
         labels = read_labels(pair.labels, keep).frames
         ignore = [None] * len(labels)
     elif image is not None:
-        labels, ignore = read_rois(pair.labels, image.frames[0].shape[1:], len(image.frames))
+        labels, ignore = read_rois(pair.labels, image.frames[0].shape[1:], image.grid)
         labels = [*map(keep, labels)]
     else:
         return None

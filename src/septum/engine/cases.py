@@ -112,8 +112,8 @@ def cases_of_files(
     maps, picture = (open_image(path) if path else None for path in (probabilities, image))
     leading = prediction or maps
     assert leading is not None  # the caller found one of the two
-    shape = leading.frames[0].shape[1:]
-    truths, roi_masks, pixel_size = _truth_readers(truth, shape, len(leading.frames))
+    drawn_on = picture or leading  # ROIs have the slices and time points of their image
+    truths, roi_masks, pixel_size = _truth_readers(truth, leading.frames[0].shape[1:], drawn_on.grid)
     for other in filter(None, (prediction, maps, masks, marks, picture)):
         if len(other.frames) != len(truths):
             raise DatasetError(
@@ -138,13 +138,13 @@ def cases_of_files(
 
 
 def _truth_readers(
-    truth: Path, shape: tuple[int, ...], frames: int
+    truth: Path, shape: tuple[int, ...], grid: Sequence[tuple[str, int]]
 ) -> tuple[list[Reader], list[Reader | None], PixelSize | None]:
     """Readers of every frame of the truth, of the ignored areas of ROIs, and the pixel size."""
     if is_roi(truth):
-        drawn = cache(partial(read_rois, truth, shape, frames))
+        drawn = cache(partial(read_rois, truth, shape, grid))
         masks = drawn()[1]
-        truths: list[Reader] = [partial(lambda k: drawn()[0][k], k) for k in range(frames)]
+        truths: list[Reader] = [partial(lambda k: drawn()[0][k], k) for k in range(len(masks))]
         return truths, [None if mask is None else partial(np.asarray, mask) for mask in masks], None
     file = _open_labels(truth)
     return [partial(_numbers, frame, truth) for frame in file.frames], [None] * len(file.frames), file.pixel_size
