@@ -305,6 +305,11 @@ BAD = [
     change("labels of image 0 has negative labels, such as -1", labels=[-ONE, *LABELS[1:]]),
     change("image 1 has 2 channels, most images have 1; convert it", images=[PIXELS[0], TWO_CHANNELS, PIXELS[2]]),
     change("192 label numbers, too many for classes .*; these are instances", labels=[MANY] * 3, kind="classes"),
+    change(
+        "the arrays has only the labels 1 and 2, expected 0 as the background of instances; renumber them",
+        labels=[np.where(labels > 0, 2, 1) for labels in LABELS],
+        kind="instances",
+    ),
     change("got 3 images, 2 label images and 2 ignore masks; give one of each per image", labels=LABELS[:2]),
 ]
 

@@ -38,6 +38,7 @@ def test_two_values_are_classes_and_the_reason_says_how_to_tell_objects_apart(va
     kind, reason = decide_kind(masks)
     assert kind == "classes"
     assert "give each object a number of its own" in reason
+    assert ("--kind instances" in reason) == (0 in values)  # without background there are no pieces
 
 
 def test_few_numbers_on_many_objects_are_classes():

@@ -15,7 +15,7 @@ size-mismatch       error    an image and its labels or ignore mask have differe
 not-finite          error    an image holds NaN or infinity
 channels-differ     error    images have different numbers of channels, or not the one asked for
 label-format        error    labels are a JPEG, have colours, or are ROIs that are no areas
-label-values        error    labels are negative, have fractions, or are too many for classes
+label-values        error    labels are negative, fractions, too many for classes, or instances without background 0
 grey-edges          error    labels were resized with interpolation, blurred, or once a JPEG
 nothing-annotated   error    the ignore mask covers the whole image
 one-class           error    all annotated pixels of the data set are of one class

@@ -363,7 +363,12 @@ def _same_meaning(
         problem = f"has labels of one class only: every annotated pixel is {values[0]}"
         findings.append(finding("one-class", where, problem, "annotate at least one object and some background"))
     if kind == "instances":
-        if told and len(values) <= 2:
+        if told and len(values) == 2 and 0 not in values:
+            problem = f"has only the labels {values[0]} and {values[1]}, expected 0 as the background of instances"
+            findings.append(
+                finding("label-values", where, problem, "renumber them, background 0 and objects from 1 on")
+            )
+        elif told and len(values) <= 2:
             notes.append("each 4-connected piece of the masks is one object")
             samples = [replace(sample, labels=keep(connected_instances(sample.labels > 0))) for sample in samples]
         return samples, kind, ("background", "foreground")

@@ -77,9 +77,10 @@ def decide_kind(labels: Iterable[np.ndarray]) -> tuple[Kind, str]:
     values = sorted(found)
     if len(values) <= 2:
         listed = " and ".join(map(str, values))
+        pieces = 'or --kind instances (kind="instances") to take each connected piece as one object'
         return "classes", (
             f"classes, since the labels hold only {listed}: touching objects cannot be told apart (give each object a "
-            'number of its own, or --kind instances (kind="instances") to take each connected piece as one object)'
+            f"number of its own, {pieces if 0 in values else 'and background the number 0'})"
         )
     share = f"{whole} of {count} numbers (counted per image) are one connected piece"
     if whole >= MOSTLY * count:
