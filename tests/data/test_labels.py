@@ -44,7 +44,9 @@ def test_stacks_masks_grey_rgb_and_palettes_are_read_as_numbers(tmp_path):
     picture.putdata(LABELS.ravel().tolist())
     picture.putpalette(RNG.integers(0, 255, 768).tolist())
     picture.save(tmp_path / "palette.png")
-    np.testing.assert_array_equal(read_labels(tmp_path / "palette.png").frames[0], LABELS)
+    picture.save(tmp_path / "transparent.png", transparency=0)
+    for name in ("palette.png", "transparent.png"):
+        np.testing.assert_array_equal(read_labels(tmp_path / name).frames[0], LABELS)
 
 
 COLOURS = RNG.integers(0, 255, (20, 30, 3), np.uint8)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from septum.data.findings import BadFile
-from septum.data.images import from_stored, is_grey, open_stored
+from septum.data.images import ImageFile, from_stored, is_grey, open_stored
 from septum.data.keep import Keep, in_memory
 from septum.data.stored import PixelSize
 
@@ -49,10 +49,7 @@ def read_labels(path: str | Path, keep: Keep = in_memory) -> LabelFile:
         NaN, or numbers beyond 2147483647.
     """
     path = Path(path)
-    file = from_stored(path, replace(open_stored(path), palette=None))
-    if file.format == "JPEG":
-        cure = "draw or export the labels as TIFF or PNG; a mask that exists as JPEG only must be thresholded first"
-        raise BadFile("label-format", path, "is a JPEG, whose compression changes label numbers", cure)
+    file = open_labels(path)
     frames = []
     for frame in file.frames:
         pixels = frame.read()
@@ -61,6 +58,17 @@ def read_labels(path: str | Path, keep: Keep = in_memory) -> LabelFile:
             raise BadFile("label-format", path, f"has {len(pixels)} channels, expected one (no colours)", cure)
         frames.append(keep(as_labels(pixels[0], path)))
     return LabelFile(tuple(frames), file.pixel_size, file.description)
+
+
+def open_labels(path: Path) -> ImageFile:
+    """Open a file of label numbers; of a colour table, the numbers of the colours are taken, however transparent."""
+    stored = open_stored(path)
+    if stored.format == "JPEG":
+        cure = "draw or export the labels as TIFF or PNG; a mask that exists as JPEG only must be thresholded first"
+        raise BadFile("label-format", path, "is a JPEG, whose compression changes label numbers", cure)
+    if stored.palette is not None:
+        stored = replace(stored, palette=None, alpha=False)
+    return from_stored(path, stored)
 
 
 def as_labels(values: np.ndarray, name: str | Path) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from septum.core.metrics.checks import check_labels
 from septum.data.findings import BadFile
-from septum.data.images import Frame, ImageFile, as_channels, from_stored, is_grey, open_image, open_stored
-from septum.data.labels import as_labels
+from septum.data.images import Frame, ImageFile, as_channels, is_grey, open_image
+from septum.data.labels import as_labels, open_labels
 from septum.data.layout import is_roi
 from septum.data.rois import read_rois
 from septum.data.stored import PixelSize
@@ -108,7 +108,7 @@ def cases_of_files(
     DatasetError
         The files have different numbers of pages.
     """
-    prediction, masks, marks = (_open_labels(path) if path else None for path in (labels, ignore, markers))
+    prediction, masks, marks = (open_labels(path) if path else None for path in (labels, ignore, markers))
     maps, picture = (open_image(path) if path else None for path in (probabilities, image))
     leading = prediction or maps
     assert leading is not None  # the caller found one of the two
@@ -146,21 +146,12 @@ def _truth_readers(
         masks = drawn()[1]
         truths: list[Reader] = [partial(lambda k: drawn()[0][k], k) for k in range(len(masks))]
         return truths, [None if mask is None else partial(np.asarray, mask) for mask in masks], None
-    file = _open_labels(truth)
+    file = open_labels(truth)
     return [partial(_numbers, frame, truth) for frame in file.frames], [None] * len(file.frames), file.pixel_size
 
 
 def _frame_name(path: Path, k: int, frames: int) -> str:
     return f"{path}, frame {k}" if frames > 1 else str(path)
-
-
-def _open_labels(path: Path) -> ImageFile:
-    """Open a file of label numbers, or of a map; of a colour table, the numbers of the colours are taken."""
-    file = from_stored(path, replace(open_stored(path), palette=None))
-    if file.format == "JPEG":
-        cure = "export the labels as TIFF or PNG; a mask that exists as JPEG only must be thresholded first"
-        raise BadFile("label-format", path, "is a JPEG, whose compression changes label numbers", cure)
-    return file
 
 
 def _reader(file: ImageFile | None, k: int) -> Reader | None:
