@@ -77,6 +77,10 @@ def test_single_images_find_their_partner_or_are_given_it(tmp_path):
     assert [pair[:2] for pair in pairs_of(find_pairs(folder / "a.tif"), folder)] == [("a.tif", "a_mask.tif")]
     pairing = find_pairs(folder / "b.tif", folder / "truth.tif")
     assert [pair[:2] for pair in pairs_of(pairing, folder)] == [("b.tif", "truth.tif")]
+    make(folder, "labels/truth.tif", "ignore/truth.png", "ignore/b.tif")
+    pairing = find_pairs(folder / "b.tif", folder / "labels/truth.tif")
+    assert pairs_of(pairing, folder) == [("b.tif", "labels/truth.tif", "ignore/truth.png")]
+    assert pairing.rule == "b.tif with labels truth.tif and ignore/truth.png"
     pairing = find_pairs(folder / "c.tif")
     assert found(pairing) == [("error", "no-data", "c.tif")]
     assert str(pairing.findings[0]).endswith(
@@ -85,11 +89,11 @@ def test_single_images_find_their_partner_or_are_given_it(tmp_path):
 
 
 def test_two_folders_are_paired_by_name(tmp_path):
-    folder = make(tmp_path, "raw/a.tif", "truth/a.png")
-    assert [pair[:2] for pair in pairs_of(find_pairs(folder / "raw", folder / "truth"), folder)] == [
-        ("raw/a.tif", "truth/a.png")
-    ]
-    assert found(find_pairs(folder / "raw", folder / "truth/a.png")) == [("error", "no-data", "a.png")]
+    folder = make(tmp_path, "raw/a.tif", "C/truth/a.png", "ignore/a.tif", "C/ignore/a.tif")
+    pairing = find_pairs(folder / "raw", folder / "C/truth")
+    assert pairs_of(pairing, folder) == [("raw/a.tif", "C/truth/a.png", "C/ignore/a.tif")]
+    assert pairing.rule == "1 pair of equal names in raw/ and truth/, 1 with ignore/"
+    assert found(find_pairs(folder / "raw", folder / "C/truth/a.png")) == [("error", "no-data", "a.png")]
 
 
 def test_challenge_folders_by_data_set_or_video(tmp_path):

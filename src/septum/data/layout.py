@@ -43,7 +43,7 @@ class Pairing:
 def find_pairs(path: Path, labels: Path | None = None) -> Pairing:
     """Pair the files of a data set by the first layout that fits.
 
-    1. `labels` given: two files, or two folders with equal file names.
+    1. `labels` given: two files, or two folders with equal file names; ``ignore/`` lies beside the folder of labels.
     2. One image file: its partner beside it, as in 5.
     3. A folder with ``images/`` and ``labels/``, optionally ``ignore/``: equal file names but for the suffix.
     4. A Cell Tracking Challenge video ``01`` beside ``01_GT/SEG``, or the folder of such videos: frames that have a
@@ -62,8 +62,7 @@ def find_pairs(path: Path, labels: Path | None = None) -> Pairing:
     if (path / "images").is_dir():
         if not (path / "labels").is_dir():
             return _nothing(path, "has images/ but no labels/", EXPECTED)
-        ignore = path / "ignore"
-        return _folders(path / "images", path / "labels", ignore if ignore.is_dir() else None)
+        return _folders(path / "images", path / "labels")
     videos = [path] if _truth(path).is_dir() else [video for video in _entries(path) if _truth(video).is_dir()]
     return _challenge(videos) if videos else _flat(path)
 
@@ -84,17 +83,21 @@ def _nothing(path: Path, problem: str, cure: str) -> Pairing:
 
 def _given(path: Path, labels: Path) -> Pairing:
     if path.is_file() and labels.is_file():
-        return Pairing(f"{path.name} with labels {labels.name}", (Pair(stem(path), path, labels),), ())
+        findings: list[Finding] = []
+        masks = [file for file in _entries(labels.parent.parent / "ignore") if file.suffix.lower() in SUFFIXES]
+        mask = _by_stem([file for file in masks if stem(file) == stem(labels)], findings).get(stem(labels))
+        rule = f"{path.name} with labels {labels.name}" + (f" and {mask.parent.name}/{mask.name}" if mask else "")
+        return Pairing(rule, (Pair(stem(path), path, labels, mask),), tuple(findings))
     if path.is_dir() and labels.is_dir():
-        return _folders(path, labels, None)
+        return _folders(path, labels)
     return _nothing(labels, f"does not go with {path}", "give two files or two folders")
 
 
-def _folders(images: Path, labels: Path, ignore: Path | None) -> Pairing:
+def _folders(images: Path, labels: Path) -> Pairing:
     findings: list[Finding] = []
     found = _by_stem(_images(images, findings), findings)
     truth = _by_stem(_images(labels, findings, ROI_SUFFIX), findings)
-    masks = _by_stem(_images(ignore, findings), findings) if ignore else {}
+    masks = _by_stem(_images(labels.parent / "ignore", findings), findings)
     if not found and not findings:
         return _nothing(images, "has no images", EXPECTED)
     pairs = tuple(Pair(name, found[name], truth[name], masks.get(name)) for name in found if name in truth)
