@@ -336,24 +336,51 @@ def test_complex_pixels_are_refused(tmp_path):
         open_image(tmp_path / "a.tif")
 
 
-def test_an_ome_file_whose_part_is_missing_is_refused(tmp_path):
-    files = [tmp_path / "a.ome.tif", tmp_path / "b.ome.tif"]
-    xml = (
-        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:a">'
-        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="5" SizeY="4" SizeZ="2"'
-        ' SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
-        '<TiffData FirstZ="0" IFD="0" PlaneCount="1"><UUID FileName="a.ome.tif">urn:uuid:a</UUID></TiffData>'
-        '<TiffData FirstZ="1" IFD="0" PlaneCount="1"><UUID FileName="b.ome.tif">urn:uuid:b</UUID></TiffData>'
-        "</Pixels></Image></OME>"
+def ome_set(folder, array, file_of):
+    """Write (T, Z, Y, X) as an OME-TIFF set, where a time point and slice lie in a file: all describe the whole set."""
+    places = [(t, z) for t in range(array.shape[0]) for z in range(array.shape[1])]
+    names = {file_of(*place) for place in places}
+    inside = {name: [place for place in places if file_of(*place) == name] for name in names}
+    planes = "".join(
+        f'<TiffData FirstT="{t}" FirstZ="{z}" IFD="{inside[file_of(t, z)].index((t, z))}" PlaneCount="1">'
+        f'<UUID FileName="{file_of(t, z)}.ome.tif">urn:uuid:{file_of(t, z)}</UUID></TiffData>'
+        for t, z in places
     )
-    for value, file in enumerate(files):
-        tifffile.imwrite(file, np.full((4, 5), value, np.uint8), description=xml, metadata=None)
-    image = open_image(files[0])
-    assert [int(frame.read().max()) for frame in image.frames] == [0, 1]
-    assert image.axes == "ZYX"
-    files[1].unlink()
-    with pytest.raises(ImageError, match="page 1 is missing"):
-        open_image(files[0])
+    time, depth, height, width = array.shape
+    for name, held in inside.items():
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{name}">'
+            '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8"'
+            f' SizeX="{width}" SizeY="{height}" SizeZ="{depth}" SizeC="1" SizeT="{time}">'
+            f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
+        )
+        with tifffile.TiffWriter(folder / f"{name}.ome.tif") as tif:
+            for index, place in enumerate(held):
+                tif.write(array[place], description=None if index else xml, metadata=None, contiguous=False)
+
+
+@pytest.mark.parametrize("by", [0, 1])
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_file_of_an_ome_set_holds_its_own_frames(by, alone, tmp_path):
+    array = RNG.integers(0, 255, (3, 2, 20, 30), np.uint8)
+    ome_set(tmp_path, array, lambda *place: "abc"[place[by]] + "0")
+    for index, file in enumerate(sorted(tmp_path.iterdir(), key=lambda file: "abc".index(file.name[0]))):
+        if alone:
+            (tmp_path / "alone").mkdir(exist_ok=True)
+            file = file.rename(tmp_path / "alone" / "renamed.ome.tif")
+        image = open_image(file)
+        expected = array.take([index], by)
+        assert image.grid == (("T", expected.shape[0]), ("Z", expected.shape[1]))
+        np.testing.assert_array_equal([frame.read()[0] for frame in image.frames], expected.reshape(-1, 20, 30))
+        files = array.shape[by]
+        assert f"one of {files} files of an OME-TIFF set: only what it holds itself" in image.description
+
+
+def test_a_file_of_an_ome_set_with_frames_from_all_over_is_refused(tmp_path):
+    ome_set(tmp_path, np.zeros((3, 2, 4, 5), np.uint8), lambda t, z: "a" if t == z else "b")
+    sentence = r"a.ome.tif is one of 2 files of an OME-TIFF set, and holds no regular part of its frames; save the set"
+    with pytest.raises(ImageError, match=sentence):
+        open_image(tmp_path / "a.ome.tif")
 
 
 def test_several_image_series_are_said(tmp_path):

@@ -35,7 +35,7 @@ class Page(NamedTuple):
 
 
 def open_tiff(path: Path, level: int) -> Stored:
-    """Open the first image series of a TIFF file, at a resolution level."""
+    """Open the first image series of a TIFF file, at a resolution level; of an OME-TIFF set, what this file holds."""
     with _complaints() as complaints:
         try:
             with tifffile.TiffFile(path) as tif:
@@ -52,15 +52,19 @@ def open_tiff(path: Path, level: int) -> Stored:
 def _stored(path: Path, tif: tifffile.TiffFile, level: int) -> Stored:
     if not tif.series:
         raise _damaged(path, "it holds no image")
-    full = tif.series[0]
+    files = _files_of_set(tif)
+    own = [series for series in tif.series if files == 1 or any(_lies_in(tif, part) for part in series)]
+    if not own:
+        raise _spread(path, files)
+    full = own[0]
     check_level(path, level, len(full.levels))
     series = full.levels[level]
     page = series.keyframe
     levels = tuple(_height_and_width(one) for one in full.levels)
-    remarks = []
-    if len(tif.series) > 1:
-        others = ", ".join(" x ".join(map(str, other.shape)) for other in tif.series[1:])
-        remarks.append(f"the first of {len(tif.series)} image series (the others: {others})")
+    remarks = [f"one of {files} files of an OME-TIFF set: only what it holds itself"] if files > 1 else []
+    if len(own) > 1:
+        others = ", ".join(" x ".join(map(str, other.shape)) for other in own[1:])
+        remarks.append(f"the first of {len(own)} image series (the others: {others})")
     photometric = int(page.photometric)
     if photometric in (5, 8) or (photometric == 6 and page.compression in (1, 5, 8)):
         space = {5: "CMYK", 6: "YCbCr", 8: "CIE Lab"}[photometric]
@@ -74,13 +78,13 @@ def _stored(path: Path, tif: tifffile.TiffFile, level: int) -> Stored:
     if pixel_size:
         down, across = coarser(levels[0], levels[level])
         pixel_size = pixel_size[0] * down, pixel_size[1] * across
-    load, chunk = _loader(path, tif, series, level)
+    load, shape, chunk = _loader(path, tif, series, level, files)
     extra = [int(sample) for sample in page.extrasamples]
     return Stored(
         format="TIFF",
         axes=series.axes,
         axes_from=KIND.get(series.kind, "the TIFF pages"),
-        shape=tuple(series.shape),
+        shape=shape,
         dtype=np.dtype(series.dtype),
         load=load,
         pixel_size=pixel_size,
@@ -95,33 +99,41 @@ def _stored(path: Path, tif: tifffile.TiffFile, level: int) -> Stored:
 
 
 def _loader(
-    path: Path, tif: tifffile.TiffFile, series: Any, level: int
-) -> tuple[Callable[[Index], np.ndarray], tuple[int, int]]:
-    """Return how parts of a series are read, and the (Y, X) pixels that lie together."""
+    path: Path, tif: tifffile.TiffFile, series: Any, level: int, files: int
+) -> tuple[Callable[[Index], np.ndarray], tuple[int, ...], tuple[int, int]]:
+    """Return how parts of a series are read, the shape of what lies in this file, and the (Y, X) pixels of a part."""
     page = series.keyframe
     height, width = _height_and_width(series)
     if 0 in series.shape:
-        return lambda index: np.zeros(series.shape, series.dtype)[index], (1, width)
+        return lambda index: np.zeros(series.shape, series.dtype)[index], tuple(series.shape), (1, width)
     dtype = series.dtype.newbyteorder(tif.byteorder)
     plain = getattr(series, "transform", None) is None
     if series.dataoffset is not None and not series.is_multifile and plain:
         if series.dataoffset + math.prod(series.shape) * series.dtype.itemsize > path.stat().st_size:
             raise _damaged(path, "it is shorter than its pixels")
-        return lambda index: np.memmap(path, dtype, "r", series.dataoffset, tuple(series.shape))[index], (1, width)
-    pages = [_page(path, index, part) for index, part in enumerate(series)]
+        shape = tuple(series.shape)
+        return lambda index: np.memmap(path, dtype, "r", series.dataoffset, shape)[index], shape, (1, width)
+    parts = {index: part for index, part in enumerate(series) if files == 1 or _lies_in(tif, part)}
+    pages = {index: _page(path, index, part) for index, part in parts.items()}
     n = len(page.axes)
     regular = (
         page.axes in ("YX", "YXS", "SYX")
         and series.axes.endswith(page.axes)
-        and math.prod(series.shape[:-n]) == len(pages)
+        and math.prod(series.shape[:-n]) == len(series)
         and page.imagedepth == 1
         and plain
     )
+    if not regular and files > 1:
+        raise _spread(path, files)
     if not regular:
         whole = functools.cache(lambda: _whole(path, level))
-        return lambda index: whole()[index], (1, width)
-    grid = np.arange(len(pages)).reshape(series.shape[:-n])
-    if page.is_final and all(map(_in_one_piece, pages)):
+        return lambda index: whole()[index], tuple(series.shape), (1, width)
+    grid = np.arange(len(series)).reshape(series.shape[:-n])
+    if len(pages) < grid.size:
+        grid = grid[np.ix_(*map(np.unique, np.nonzero(np.isin(grid, list(pages)))))]
+    if len(pages) < grid.size:
+        raise _spread(path, files)
+    if page.is_final and all(map(_in_one_piece, pages.values())):
         read, chunk = _mapped(pages, page, dtype), (1, width)
     else:
         tile_height, tile_width = _segment_shape(page)
@@ -134,7 +146,17 @@ def _loader(
         block: np.ndarray = np.stack(parts).reshape(*chosen.shape, *parts[0].shape)
         return block[(..., *(inside[axis] if axis == "S" else slice(None) for axis in page.axes))]
 
-    return load, chunk
+    return load, (*grid.shape, *series.shape[-n:]), chunk
+
+
+def _files_of_set(tif: tifffile.TiffFile) -> int:
+    """Tell over how many files an OME-TIFF is spread; each of them describes them all."""
+    elements = ElementTree.fromstring(tif.ome_metadata).iter() if tif.is_ome else ()
+    return len({element.text for element in elements if element.tag.endswith("}UUID")}) or 1
+
+
+def _lies_in(tif: tifffile.TiffFile, page: Any) -> bool:
+    return page is not None and page.parent is tif
 
 
 def _height_and_width(series: Any) -> tuple[int, int]:
@@ -157,7 +179,7 @@ def _in_one_piece(page: Page) -> bool:
     return all(page.counts) and ends[:-1] == list(page.offsets[1:])
 
 
-def _mapped(pages: list[Page], keyframe: Any, dtype: np.dtype) -> PageReader:
+def _mapped(pages: dict[int, Page], keyframe: Any, dtype: np.dtype) -> PageReader:
     """Read parts of pages that lie uncompressed in one piece."""
 
     def read(number: int, rows: slice, columns: slice) -> np.ndarray:
@@ -169,12 +191,12 @@ def _mapped(pages: list[Page], keyframe: Any, dtype: np.dtype) -> PageReader:
     return read
 
 
-def _decoded(pages: list[Page], keyframe: Any) -> PageReader:
+def _decoded(pages: dict[int, Page], keyframe: Any) -> PageReader:
     """Read parts of pages strip by strip, or tile by tile."""
     return functools.partial(_read_page, _decoder(pages, keyframe), keyframe)
 
 
-def _decoder(pages: list[Page], keyframe: Any) -> Callable[[int, int], tuple[np.ndarray | None, tuple, tuple]]:
+def _decoder(pages: dict[int, Page], keyframe: Any) -> Callable[[int, int], tuple[np.ndarray | None, tuple, tuple]]:
     """Return a function (page, segment) -> pixels, position, shape that remembers what it decoded last."""
     tables = keyframe.compression in (6, 7, 34892, 33007)  # the JPEG family
     decode, header = keyframe.decode, keyframe.jpegheader
@@ -280,6 +302,11 @@ def _complaints() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(collector)
         logger.propagate = propagate
+
+
+def _spread(path: Path, files: int) -> BadFile:
+    problem = f"is one of {files} files of an OME-TIFF set, and holds no regular part of its frames"
+    return BadFile("unreadable", path, problem, "save the set as one file, in Fiji or with bfconvert")
 
 
 def _damaged(path: Path, reason: str) -> BadFile:
