@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -12,10 +13,14 @@ import tifffile
 from PIL import Image
 
 import septum.data.check
+from septum.core.objects import smallest_inner_object
 from septum.data.check import check, check_dataset, merged_objects
 from septum.data.dataset import from_arrays, load_dataset
 from septum.data.findings import LEVELS
+from septum.data.labels import LARGEST
+from septum.data.markers import unannotated
 from septum.data.simulate import cells, membranes
+from septum.engine.holdout import hold_out
 
 DATA = os.environ.get("SEPTUM_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="SEPTUM_DATA does not name a folder of data sets")
@@ -202,6 +207,27 @@ def test_training_and_check_say_the_same_warnings(data):
     merge_touching(data)
     (data / "labels" / "4.tif").unlink()
     assert check_dataset(load_dataset(data)) == check(data)
+
+
+def test_numbers_as_large_as_they_may_be_take_no_more_memory(data):
+    share_number(data)
+    labels = label_of(data, 3).astype(np.uint32)
+    large = labels == np.bincount(labels[labels > 0]).argmax()  # the shared number has the most pixels
+    labels[large] = LARGEST
+    write(data / "labels" / "3.tif", labels)
+    markers = np.where(large, 1, 2 * (labels == 0))
+    tracemalloc.start()
+    findings = check(data)
+    held_out = hold_out(from_arrays(image_of(data, 3), labels))
+    smallest, unknown = smallest_inner_object(labels), unannotated(labels, markers)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [finding.code for finding in findings] == ["shared-number"]
+    assert str(LARGEST) in findings[0].problem
+    assert list(held_out.blocks) == [0]
+    assert smallest in np.unique(labels, return_counts=True)[1]
+    np.testing.assert_array_equal(unknown, labels == 0)
+    assert peak < 50 * 2**20  # a table as long as the largest number takes 16 GiB
 
 
 def test_dim_images_of_few_grey_values_are_not_called_saturated():

@@ -132,11 +132,12 @@ def _of_labels(sample: Sample, dataset: Dataset) -> Iterator[Finding]:
         cure = "look, and give each object a number of its own"
         yield finding("merged", file, f"may hold touching objects under one number: {_few(merged)}", cure)
     _, numbers, areas = components(sample.labels)
-    largest = np.zeros(numbers.max(initial=0) + 1)
-    np.maximum.at(largest, numbers, areas)
-    counts = np.bincount(numbers[areas >= SMALLEST_PIECE * largest[numbers]])
+    found, which = np.unique(numbers, return_inverse=True)
+    largest = np.zeros(len(found))
+    np.maximum.at(largest, which, areas)
+    counts = np.bincount(which[areas >= SMALLEST_PIECE * largest[which]], minlength=len(found))
     if (counts > 1).any():
-        problem = f"has one number on objects that do not touch: {_few(np.flatnonzero(counts > 1))}"
+        problem = f"has one number on objects that do not touch: {_few(found[counts > 1])}"
         cure = 'give each object a number of its own, or say --kind classes (kind="classes") if numbers are classes'
         yield finding("shared-number", file, problem, cure)
 

@@ -40,7 +40,8 @@ def unannotated(labels: np.ndarray, markers: np.ndarray) -> npt.NDArray[np.bool_
     farthest = 0.0
     for marker in np.unique(markers[(markers > 0) & (labels > 0)]):
         own = markers == marker
-        cell = np.bincount(labels[own & (labels > 0)]).argmax()
+        cells, pixels = np.unique(labels[own & (labels > 0)], return_counts=True)
+        cell = cells[pixels.argmax()]
         farthest = max(farthest, ndimage.distance_transform_edt(~own)[labels == cell].max())
     if farthest == 0 and not (labels > 0).any():
         return np.ones(labels.shape, bool)

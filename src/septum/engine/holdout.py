@@ -144,6 +144,5 @@ def _object_diameter(labels: np.ndarray, kind: Kind) -> int:
     if labels.max() <= 1:
         areas = np.bincount(ndimage.label(labels > 0)[0].ravel())[1:]
     else:
-        areas = components(labels)[2] if kind == "classes" else np.bincount(labels.ravel())[1:]
-    areas = areas[areas > 0]
+        areas = components(labels)[2] if kind == "classes" else np.unique(labels[labels > 0], return_counts=True)[1]
     return max(8, round(2 * float(np.sqrt(np.median(areas) / np.pi)))) if len(areas) else 8
