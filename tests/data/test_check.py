@@ -14,6 +14,7 @@ from PIL import Image
 
 import septum.data.check
 from septum.core.objects import smallest_inner_object
+from septum.core.targets.rim import needed_reach
 from septum.data.check import check, check_dataset, merged_objects
 from septum.data.dataset import from_arrays, load_dataset
 from septum.data.findings import LEVELS
@@ -220,11 +221,13 @@ def test_numbers_as_large_as_they_may_be_take_no_more_memory(data):
     findings = check(data)
     held_out = hold_out(from_arrays(image_of(data, 3), labels))
     smallest, unknown = smallest_inner_object(labels), unannotated(labels, markers)
+    reach = needed_reach(labels)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [finding.code for finding in findings] == ["shared-number"]
     assert str(LARGEST) in findings[0].problem
     assert list(held_out.blocks) == [0]
+    assert reach == needed_reach(np.where(large, 1000, labels))
     assert smallest in np.unique(labels, return_counts=True)[1]
     np.testing.assert_array_equal(unknown, labels == 0)
     assert peak < 50 * 2**20  # a table as long as the largest number takes 16 GiB

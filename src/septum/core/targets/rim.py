@@ -140,9 +140,9 @@ def needed_reach(labels: npt.ArrayLike) -> int:
     """
     labels = as_labels(labels)
     core = encode(labels) == 2
+    numbered = np.searchsorted(np.unique(labels[labels > 0]), labels, "right")  # 0, and 1..n without gaps
     farthest = 0.0
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is not None:
-            inside = labels[box] == label
-            farthest = max(farthest, ndimage.distance_transform_edt(~(inside & core[box]))[inside].max())
+    for number, box in enumerate(ndimage.find_objects(numbered), start=1):
+        inside = numbered[box] == number
+        farthest = max(farthest, ndimage.distance_transform_edt(~(inside & core[box]))[inside].max())
     return math.ceil(farthest * BEND)
