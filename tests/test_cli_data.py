@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shlex
 import shutil
 import sys
 from typing import NamedTuple
@@ -68,6 +69,18 @@ def write(folder, labels, ignore=()):
     for index, mask in enumerate(ignore):
         tifffile.imwrite(folder / "ignore" / f"{index}.tif", mask.astype(np.uint8))
     return folder
+
+
+def test_the_command_that_lists_all_errors_says_what_was_said_of_the_data(tmp_path):
+    folder = write(tmp_path / "my cells", [NONE_TOUCH] * 3)
+    labels = (folder / "labels").rename(tmp_path / "truth")
+    for name in ("0.tif", "1.tif"):
+        (labels / name).write_text("no image")
+    said = ["--labels", labels, "--kind", "classes", "--channel", 0]
+    outcome = run("train", folder / "images", "--output", tmp_path / "run", *TINY, *said)
+    assert_refused(outcome, "(and 1 more: septum check", "lists them)")
+    command = re.search(r"more: septum (.*) lists them", outcome.err)[1]
+    assert run(*shlex.split(command)).out.count("error: ") == 2
 
 
 TWO = disc((20, 15), 9) * 1 + disc((28, 45), 9) * 2

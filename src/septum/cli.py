@@ -76,6 +76,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 KindOption = Annotated[
     Kind | None, typer.Option(help="What the labels are; by default read from the data and said aloud.")
 ]
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="The label file or folder, if DATA is an image or a folder of images only.")
+]
 ChannelOption = Annotated[int | None, typer.Option(min=0, help="Use this channel of the images only.")]
 UnlabeledOption = Annotated[
     int | None, typer.Option(min=0, help="The label of pixels that nobody annotated, such as 0 between scribbles.")
@@ -86,6 +89,7 @@ DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
 @app.command(epilog="Example:  septum check cells")
 def check(
     data: Annotated[Path, typer.Argument(help="A folder with images/ and labels/, or another layout of docs/data.md.")],
+    labels: LabelsOption = None,
     kind: KindOption = None,
     channel: ChannelOption = None,
     unlabeled: UnlabeledOption = None,
@@ -94,7 +98,9 @@ def check(
     """Say what is understood of a data set, and what is wrong with it, with a fix for each finding."""
     from septum.data.check import examine
 
-    notes, findings = examine(data, kind=kind.value if kind else None, channel=channel, unlabeled=unlabeled)
+    notes, findings = examine(
+        data, labels=labels, kind=kind.value if kind else None, channel=channel, unlabeled=unlabeled
+    )
     if as_json:
         print(json.dumps([finding.__dict__ for finding in findings], indent=1, default=str))
     else:
@@ -114,7 +120,7 @@ def check(
 def train(
     data: Annotated[Path, typer.Argument(help="The annotated images.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The run folder: settings, log, checkpoint, model.")],
-    labels: Annotated[Path | None, typer.Option(help="The label file, if DATA is a single image.")] = None,
+    labels: LabelsOption = None,
     recipe: Annotated[
         Recipe | None, typer.Option(help="fast (default): soonest to a good score; paper: to the letter.")
     ] = None,

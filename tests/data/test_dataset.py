@@ -327,6 +327,9 @@ def test_a_broken_folder_names_the_first_error_and_counts_the_others(tmp_path):
     write(tmp_path / "labels" / "1.tif", LABELS[1][:50])
     with pytest.raises(DatasetError, match=rf"0.tif is no TIFF .* \(and 1 more: septum check {tmp_path} lists them\)"):
         load_dataset(tmp_path)
+    pairs = [(tmp_path / "images" / f"{i}.tif", tmp_path / "labels" / f"{i}.tif", None) for i in range(3)]
+    with pytest.raises(DatasetError, match=r"0.tif is no TIFF .* \(and 1 more\)$"):  # no one path to check
+        load_pairs(pairs)
 
 
 def test_a_stack_with_too_few_label_slices_is_refused(tmp_path):

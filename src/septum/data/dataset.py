@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -100,7 +101,9 @@ def load_dataset(
     keep = in_memory if folder is None else InFiles(folder)
     pairing = find_pairs(Path(path), None if labels is None else Path(labels))
     dataset, findings = _read(pairing, str(path), kind, channel, unlabeled, keep)
-    return _without_errors(dataset, findings, f"septum check {path}")
+    said = {"--labels": labels, "--kind": kind, "--channel": channel, "--unlabeled": unlabeled}
+    options = [word for option, value in said.items() if value is not None for word in (option, str(value))]
+    return _without_errors(dataset, findings, f": {shlex.join(['septum', 'check', str(path), *options])} lists them")
 
 
 def shapes(path: str | Path, *, labels: str | Path | None = None, channel: int | None = None) -> list[Shape]:
@@ -134,7 +137,7 @@ def load_pairs(
     if len({pair.name for pair in files}) < len(files):
         files = tuple(replace(pair, name=f"{index}_{pair.name}") for index, pair in enumerate(files))
     dataset, findings = _read(Pairing(f"{len(files)} pairs as given", files, ()), "the pairs", kind, channel)
-    return _without_errors(dataset, findings, "septum check")
+    return _without_errors(dataset, findings)
 
 
 def from_arrays(
@@ -190,7 +193,7 @@ def from_arrays(
             ignored = None if mask is None else np.asarray(mask) != 0
             samples.append(Sample(name, pixels, numbers, ignored, pixel_size, group, index, file=name))
     dataset = _assemble(samples, "the arrays", [f"{len(images)} images in memory"], kind, findings)
-    return _without_errors(dataset, findings, "septum.check on the files")
+    return _without_errors(dataset, findings)
 
 
 def survey(
@@ -206,10 +209,10 @@ def survey(
     return _read(pairing, str(path), kind, channel, unlabeled)
 
 
-def _without_errors(dataset: Dataset | None, findings: list[Finding], command: str) -> Dataset:
+def _without_errors(dataset: Dataset | None, findings: list[Finding], hint: str = "") -> Dataset:
     errors = [finding for finding in findings if finding.level == "error"]
     if dataset is None or errors:
-        more = f" (and {len(errors) - 1} more: {command} lists them)" if len(errors) > 1 else ""
+        more = f" (and {len(errors) - 1} more{hint})" if len(errors) > 1 else ""
         raise DatasetError(f"{errors[0]}{more}")
     return dataset
 
