@@ -1,5 +1,10 @@
 """Files are paired by name in every layout; what has no partner is named."""
 
+import errno
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
 from septum.data.layout import find_pairs, stem
@@ -135,6 +140,34 @@ def test_a_folder_without_a_pair_says_what_was_expected(names, problem, tmp_path
 
 def test_a_path_that_does_not_exist_is_an_error(tmp_path):
     assert found(find_pairs(tmp_path / "nowhere")) == [("error", "no-data", "nowhere")]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    pairing = find_pairs(tmp_path / ("x" * 300))
+    assert [one.problem for one in pairing.findings] == ["cannot be read (File name too long)"]
+    folder = make(tmp_path, "images/a.tif", "labels/a.tif")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert str(find_pairs(folder).findings[0]).endswith(
+        "images cannot be read (Permission denied); check path and permissions"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems know no such names")
+def test_names_that_are_no_utf8_are_to_be_changed(tmp_path):
+    folder = make(tmp_path, "images/a.tif", "labels/a.tif")
+    for name in (b"images/zelle_\xe4.tif", b"labels/zelle_\xe4.tif", b"images/\xfc.txt"):
+        (folder / os.fsdecode(name)).touch()
+    pairing = find_pairs(folder)
+    assert pairing.pairs == ()
+    assert found(pairing) == [
+        ("error", "unreadable", r"zelle_\udce4.tif'"),
+        ("error", "unreadable", r"\udcfc.txt'"),
+        ("error", "unreadable", r"zelle_\udce4.tif'"),
+    ]
+    assert str(pairing.findings[-1]).endswith(r"labels/zelle_\udce4.tif' has a name that is no UTF-8; rename it")
 
 
 def test_stem_knows_double_suffixes(tmp_path):

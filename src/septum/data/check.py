@@ -5,9 +5,9 @@ Training refuses errors and prints warnings.
 ==================  =======  ==============================================================================
 code                level    meaning
 ==================  =======  ==============================================================================
-no-data             error    the path does not exist, or holds nothing in a layout that is understood
+no-data             error    the path does not exist, cannot be read, or holds nothing in a layout that is understood
 missing-file        error    a file that was named does not exist
-unreadable          error    no TIFF, PNG or JPEG, empty, cut short, damaged, without pixels, half transparent
+unreadable          error    no image, empty, cut short, damaged, without pixels, half transparent, or a name no UTF-8
 missing-image       error    labels without an image
 ambiguous-name      error    two files that could both be the partner
 frame-mismatch      error    a stack and its labels have different numbers of slices

@@ -52,6 +52,23 @@ def find_pairs(path: Path, labels: Path | None = None) -> Pairing:
 
     Nothing is raised and no image opened: what does not fit is a finding.
     """
+    try:
+        pairing = _by_layout(path, labels)
+    except OSError as error:
+        return _nothing(
+            Path(error.filename or path), f"cannot be read ({error.strerror})", "check path and permissions"
+        )
+    files = [file for pair in pairing.pairs for file in (pair.image, pair.labels, pair.ignore, pair.markers) if file]
+    names = {*map(str, files), *(one.file for one in pairing.findings)}
+    # Python keeps bytes that are no UTF-8 as lone surrogates, which can neither be printed nor written down
+    undecoded = sorted(name for name in names if re.search("[\ud800-\udfff]", name))
+    if undecoded:
+        wrong = (finding("unreadable", ascii(name), "has a name that is no UTF-8", "rename it") for name in undecoded)
+        return Pairing("", (), tuple(wrong))
+    return pairing
+
+
+def _by_layout(path: Path, labels: Path | None) -> Pairing:
     for given in (path, labels):
         if given is not None and not given.exists():
             return _nothing(given, "does not exist", "check the path")
