@@ -125,6 +125,16 @@ def test_channel_chooses_one(tmp_path):
             "OME metadata",
         ),
         ({"ome": True, "metadata": {"PhysicalSizeX": 2, "PhysicalSizeXUnit": "pixel"}}, None, "OME metadata have none"),
+        (
+            {"ome": True, "resolution": (50000, 40000), "resolutionunit": "CENTIMETER"},
+            (0.25, 0.2),
+            "resolution tag per centimetre",
+        ),
+        (
+            {"ome": True, "resolution": (72, 72), "resolutionunit": "INCH"},
+            None,
+            "the OME metadata have none, and its resolution tag per inch of 72 dots per inch is for printing",
+        ),
     ],
 )
 def test_pixel_size_of_tiff_comes_in_micrometre_with_its_source(options, expected, source, tmp_path):

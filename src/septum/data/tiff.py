@@ -252,8 +252,16 @@ def _whole(path: Path, level: int) -> np.ndarray:
 
 
 def _pixel_size(tif: tifffile.TiffFile, page: Any) -> tuple[PixelSize | None, str]:
-    if tif.is_ome:
-        return _ome_pixel_size(tif.ome_metadata)
+    if not tif.is_ome:
+        return _tag_pixel_size(tif, page)
+    size = _ome_pixel_size(tif.ome_metadata)
+    if size:
+        return size, "OME metadata"
+    size, source = _tag_pixel_size(tif, page)
+    return size, source if size else f"the OME metadata have none, and {source}"
+
+
+def _tag_pixel_size(tif: tifffile.TiffFile, page: Any) -> tuple[PixelSize | None, str]:
     resolution = [page.tags.valueof(code) for code in (283, 282)]  # pixels per unit (y, x)
     if not all(resolution) or any(0 in pair for pair in resolution):
         return None, "the file has no resolution tag"
@@ -268,15 +276,15 @@ def _pixel_size(tif: tifffile.TiffFile, page: Any) -> tuple[PixelSize | None, st
     return plausible((unit_per_pixel[0] * factor, unit_per_pixel[1] * factor), f"resolution tag per {name}")
 
 
-def _ome_pixel_size(xml: str) -> tuple[PixelSize | None, str]:
+def _ome_pixel_size(xml: str) -> PixelSize | None:
     for element in ElementTree.fromstring(xml).iter():
         if element.tag.endswith("}Pixels"):
             sizes = []
             for axis in "YX":
                 unit = _plain(element.get(f"PhysicalSize{axis}Unit", "µm"))
                 sizes.append(float(element.get(f"PhysicalSize{axis}", "0")) * MICROMETRE.get(unit, 0.0))
-            return ((sizes[0], sizes[1]), "OME metadata") if all(sizes) else (None, "the OME metadata have none")
-    return None, "the OME metadata have none"
+            return (sizes[0], sizes[1]) if all(sizes) else None
+    return None
 
 
 def _plain(unit: str) -> str:
