@@ -146,18 +146,22 @@ def test_a_run_goes_on_with_what_was_said_about_its_data(tmp_path, name):
 
 def test_a_final_training_begins_with_the_weights_that_the_run_before_began_with(tmp_path):
     write_data(tmp_path / "data")
-    train(tmp_path / "data", tmp_path / "first", changes={**SMALL, "seed": 5})
-    begin = {"start": tmp_path / "first", "changes": {name: SMALL[name] for name in SMALL if name[:5] != "unet."}}
+    train(tmp_path / "data", tmp_path / "first", steps=2, changes={**SMALL, "seed": 5})
+    begin = {
+        "steps": 2,
+        "start": tmp_path / "first",
+        "changes": {name: SMALL[name] for name in SMALL if name[:5] != "unet."},
+    }
     train(tmp_path / "data", tmp_path / "whole", **begin, final=True)
     train(tmp_path / "data", tmp_path / "parts", **begin)
     train(tmp_path / "data", tmp_path / "parts", resume=True, final=True, steps=None, changes={})
     ends = [(tmp_path / name / "final" / "model.safetensors").read_bytes() for name in ("whole", "parts")]
     assert ends[0] == ends[1]
-    train(tmp_path / "data", tmp_path / "scratch")
+    train(tmp_path / "data", tmp_path / "scratch", steps=2)
     for name, start in (("scratch", "first"), ("whole", "scratch")):
         with pytest.raises(ConfigError, match="was trained with other settings"):
             train(tmp_path / "data", tmp_path / name, **begin | {"start": tmp_path / start}, final=True)
-    train(tmp_path / "data", tmp_path / "scratch", final=True)
+    train(tmp_path / "data", tmp_path / "scratch", steps=2, final=True)
     assert (tmp_path / "scratch" / "final" / "model.safetensors").read_bytes() != ends[0]
 
 
