@@ -660,6 +660,17 @@ def test_several_videos_are_scored_together_and_one_by_one(tmp_path):
     assert without["sequences"]["02"] == {name: answer["sequences"]["02"][name] for name in seg}
 
 
+def test_a_video_without_a_true_object_has_no_scores_of_its_own(tmp_path):
+    challenge(tmp_path, {"000": blobs(0)})
+    second = challenge(tmp_path / "second", {"000": (np.zeros_like(blobs(1)[0]), blobs(1)[1])})
+    for name in ("GT", "RES"):
+        (second / f"01_{name}").rename(tmp_path / f"02_{name}")
+    answer = evaluate_files(tmp_path, tmp_path).as_json()["ctc"]
+    frames = [ctc.match_frame(*blobs(0), frame="0"), ctc.match_frame(0 * blobs(1)[0], blobs(1)[1], frame="1")]
+    assert list(answer["sequences"]) == ["01"]
+    assert answer["det"] == ctc.pool(frames).det < answer["sequences"]["01"]["det"]
+
+
 def test_ignore_masks_and_images_of_challenge_frames_are_used_or_refused(tmp_path):
     challenge(tmp_path, {"000": blobs(0), "001": blobs(1)})
     ignore = np.zeros((48, 48), np.uint8)

@@ -291,9 +291,9 @@ class Evaluation:
             answer["isbi"]["per_slice"] = {self.images[k].name: scores for k, scores in per_slice.items()}
         if self.ctc is not None:
             answer["ctc"] = self._ctc_json("")
-            videos = list(dict.fromkeys(image.video for image in self.images))
-            if len(videos) > 1:
-                answer["ctc"]["sequences"] = {video: self._ctc_json(video) for video in videos}
+            if len({image.video for image in self.images}) > 1:
+                scored = dict.fromkeys(image.video for image in self.images if image.ctc and image.ctc.objects)
+                answer["ctc"]["sequences"] = {video: self._ctc_json(video) for video in scored}
         if other is not None:
             difference = {name: asdict(interval) for name, interval in self.compare(other).items()}
             answer["difference"] = _nested(difference)
