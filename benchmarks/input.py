@@ -1,29 +1,55 @@
 """Which share of a training step goes into its input (drawing, warping, grey values, weights), and where goes the rest?
 
 python benchmarks/input.py [--threads 2]
+
+And what does it cost that a training is the same bits again, also when it was killed? On a CPU all sums are in a fixed
+order as it is; beside that, every draw has a generator of its own by (seed, step, sample, purpose), and the state is
+written every half minute. On a GPU, `septum train --deterministic` says what its algorithms cost.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import record
 import torch
 
+from septum.config import TrainConfig
+from septum.core.randomness import generator, torch_seed
 from septum.data.dataset import from_arrays
 from septum.data.simulate import membranes
 from septum.engine.holdout import nothing_held_out
 from septum.engine.patches import draw_batch, prepare
-from septum.engine.plan import recipe
-from septum.engine.step import new_state, train_step
+from septum.engine.plan import CHECKPOINT_SECONDS, recipe
+from septum.engine.run import RunFolder
+from septum.engine.step import State, new_state, train_step
 
 WIDTHS = {
     "base 16, recipe fast": ("fast", {"unet.base_channels": 16}, 15),
     "paper width, recipe paper": ("paper", {}, 4),
 }
+
+
+def price_of_repeating(state: State, config: TrainConfig, step_seconds: float) -> dict[str, Any]:
+    """Seconds of a step's generators and of a checkpoint, and both as a share of the time of training."""
+
+    def generators() -> None:
+        for sample in range(config.batch):
+            for purpose in ("position", "geometry", "grey"):
+                generator(config.seed, 1, sample, purpose)
+            torch_seed(config.seed, 1, f"dropout of sample {sample}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        saved = record.seconds(lambda: run.save_checkpoint(state.tensors(), state.numbers()))
+    drawn = record.seconds(generators)
+    share = drawn["median_s"] / step_seconds + saved["median_s"] / CHECKPOINT_SECONDS
+    return {"generators": drawn, "checkpoint": saved, "share": round(share, 5)}
 
 
 def measure(name: str, changes: dict[str, Any], steps: int, device: torch.device) -> dict[str, Any]:
@@ -60,6 +86,7 @@ def measure(name: str, changes: dict[str, Any], steps: int, device: torch.device
         "step": {"median_s": statistics.median(whole), "repeats_s": whole},
         "input": {"median_s": statistics.median(draws), "repeats_s": draws},
         "share_of_input": round(statistics.median(draws) / statistics.median(whole), 4),
+        "repeating": price_of_repeating(state, config, statistics.median(whole)),
         "operators_of_a_step": {name: round(share, 4) for name, share in shares[:12]},
     }
 
