@@ -656,6 +656,17 @@ def test_ctrl_c_in_a_prediction_ends_with_130_and_no_traceback(trained, image, m
     assert "Traceback" not in outcome.err
 
 
+def test_a_path_below_a_folder_without_permission_is_named(trained, image, monkeypatch):
+    def closed(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as denied:  # whoever runs tests as root is let in everywhere
+        denied.setattr(Path, "stat", closed)
+        outcome = run("predict", trained, image, "--output", image.parent / "out")
+    assert outcome.code == 2
+    assert re.fullmatch(r"PermissionError: \S+: Permission denied; check path and permissions\n", outcome.err)
+
+
 def test_a_defect_of_ours_is_not_hidden(trained, image, monkeypatch):
     def broken(*_arguments, **_settings):
         raise ZeroDivisionError

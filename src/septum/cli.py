@@ -774,6 +774,9 @@ def main() -> None:
         public = next(kind for kind in type(error).__mro__ if kind.__module__ == SeptumError.__module__)
         print(f"{public.__name__}: {error}", file=sys.stderr)
         sys.exit(2)
+    except PermissionError as error:  # of a path that was only looked at: below a folder that is closed to the user
+        print(f"PermissionError: {error.filename}: {error.strerror}; check path and permissions", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -487,6 +487,17 @@ def test_a_different_pixel_size_is_said(image, tmp_path):
     assert note.endswith("resampled by 0.5 for the network, results on the original grid")
 
 
+def test_a_different_pixel_size_of_a_streamed_image_is_said(image, tmp_path):
+    model, path = small_model(pixel_size=(0.62, 0.25)), tmp_path / "model.safetensors"
+    model.save(path)
+    started = predict(image, tmp_path / "out", model, model_path=path, stream=StreamOptions())[0]
+    assert isinstance(started, StreamStarted)
+    assert started.notes[1] == (
+        "a.tif: 0.5 micrometre per pixel, the model was trained at 0.62; results may be poor, another --level may be "
+        "nearer"
+    )
+
+
 def test_rescaled_results_lie_on_the_original_grid(image, tmp_path):
     model = small_model(pixel_size=(1.0, 0.5))  # half the resolution of the image
     predict(image, tmp_path / "out", model, rescale=True)

@@ -177,8 +177,10 @@ def predict_files(
     try:
         for path in paths:
             if path in streamed and model_path is not None:
+                image = open_image(path, channel=channel, level=options.level)
+                _, notes = compare_pixel_sizes(image, model.card.pixel_size, False, "another --level may be nearer")
                 with _threads_kept():
-                    yield from stream_file(model, model_path, model_hash, path, output, options, max_memory)
+                    yield from stream_file(model, model_path, model_hash, path, output, options, max_memory, notes)
                 continue
             stem, image = stem_of(path), open_image(path, channel=channel)
             if is_done(path):
@@ -224,9 +226,9 @@ def _threads_kept() -> Iterator[None]:
 
 
 def compare_pixel_sizes(
-    image: ImageFile, wanted: tuple[float, float] | None, rescale: bool
+    image: ImageFile, wanted: tuple[float, float] | None, rescale: bool, cure: str = "--rescale resamples"
 ) -> tuple[tuple[float, float] | None, list[str]]:
-    """Return the zoom to the model's pixel size (None: leave it) and what must be said."""
+    """Return the zoom to the model's pixel size (None: leave it) and what must be said, with what helps."""
     if wanted is None or image.pixel_size is None:
         if rescale:
             missing = "the model" if wanted is None else image.path.name
@@ -240,7 +242,7 @@ def compare_pixel_sizes(
         return zoom, [
             f"{image.path.name}: {sizes}; resampled by {zoom[0]:.3g} for the network, results on the original grid"
         ]
-    return None, [f"{image.path.name}: {sizes}; results may be poor, --rescale resamples"]
+    return None, [f"{image.path.name}: {sizes}; results may be poor, {cure}"]
 
 
 def _read(frame: Frame, channels: int) -> np.ndarray:

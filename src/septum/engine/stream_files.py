@@ -96,9 +96,16 @@ StreamRecord = StreamStarted | StreamProgress | StreamDone
 
 
 def stream_file(
-    model: Model, model_path: Path, model_hash: str, path: Path, output: Path, options: StreamOptions, max_memory: int
+    model: Model,
+    model_path: Path,
+    model_hash: str,
+    path: Path,
+    output: Path,
+    options: StreamOptions,
+    max_memory: int,
+    notes: Sequence[str] = (),
 ) -> Generator[StreamRecord, None, None]:
-    """Predict one image file that is not loaded; goes on where a killed run stopped.
+    """Predict one image file that is not loaded; goes on where a killed run stopped. `notes` are said at its start.
 
     Raises
     ------
@@ -140,7 +147,7 @@ def stream_file(
     job = Job(folder, model)
     expected = Expected(job, network_speed(model.net), options)
     note = expected.describe() + ("; goes on with what was begun" if begun else "")
-    yield StreamStarted(path, (job.image.description, note))
+    yield StreamStarted(path, (job.image.description, *notes, note))
     while True:
         try:
             objects = yield from _run(job, options, expected)
