@@ -456,7 +456,11 @@ def test_results_of_one_format_do_not_make_a_half_written_one_of_another_look_do
     assert len(stores) == 2
     for file in output.glob("*.tif"):
         file.unlink()
-    stream(model_path, image, output, tiff)  # the Zarrs were results before, and stay
+    model = load(model_path)
+    steps = stream_file(model, model_path, fingerprint(model_path), image, output, tiff, 10**12)
+    next(steps)
+    steps.close()
+    stream(model_path, image, output, tiff, small=False)  # the Zarrs were results before, and stay
     assert sorted(output.glob("*.ome.zarr")) == stores
     assert len([*output.glob("*.tif")]) == 2
 

@@ -120,7 +120,6 @@ def stream_file(
     suffix = "ome.zarr" if options.format == "zarr" else "tif"
     results = tuple(output / f"{stem}_{name}.{suffix}" for name in ("labels", "probabilities"))
     stores = tuple(output / f"{stem}_{name}.ome.zarr" for name in ("labels", "probabilities"))
-    keep_stores = options.format == "zarr" or (written.exists() and all(store.exists() for store in stores))
     outputs = (*results, *_extras(model, plan, output, stem))
     begun = (folder / PLAN).exists()
     if written.exists():
@@ -132,7 +131,9 @@ def stream_file(
                 yield StreamStarted(path, ("not verified, since it was done before; choose another --output for that",))
             yield StreamDone(path, (*outputs, written), 0, (), skipped=True)
             return
-        plan = finished.model_copy(update={"normalization": ()})  # a result is missing: made again like the others
+        # a result is missing: made again like the others
+        there_before = options.format == "tiff" and all(store.exists() for store in stores)
+        plan = finished.model_copy(update={"normalization": (), "keeps_zarr": there_before})
     elif begun and not has_begun(folder) and read_plan(folder / PLAN).request != plan.request:
         for left in (folder, *stores):
             shutil.rmtree(left, ignore_errors=True)  # as after an image that could not be read: it may be mended
@@ -171,7 +172,7 @@ def stream_file(
     plan = plan.model_copy(update={"normalization": tuple(map(job.normalization, range(plan.frames)))})
     write_text(written, plan.model_dump_json(indent=1) + "\n")
     shutil.rmtree(folder)
-    if not keep_stores:
+    if options.format == "tiff" and not plan.keeps_zarr:
         for store in stores:
             shutil.rmtree(store)
     yield StreamDone(path, (*outputs, written), objects, certificates)

@@ -72,6 +72,7 @@ class StreamPlan(Settings):
     multiply_adds: int  # per frame
     redundancy: float  # these, over those of one pass over the whole
     normalization: tuple[Normalization, ...] = ()  # of each frame, once the result is there
+    keeps_zarr: bool = False  # Zarr results were there before, and stay beside the TIFF that is asked for now
 
     @property
     def tiles(self) -> int:
