@@ -7,6 +7,8 @@ PYTHON ?= python3
 BIN = .venv/bin
 # editable, so that one environment serves all targets and never runs a stale copy of the sources
 INSTALL = $(BIN)/pip install --disable-pip-version-check -c constraints.txt -e
+# a process per core: each test keeps to one
+PYTEST = $(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test lint check clean
 
@@ -14,7 +16,7 @@ demo: .venv/demo
 	$(BIN)/septum demo
 
 test: .venv/dev
-	$(BIN)/pytest
+	$(PYTEST)
 
 lint: .venv/dev
 	$(BIN)/ruff format --check .
@@ -23,7 +25,7 @@ lint: .venv/dev
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 clean:
 	rm -rf .venv
