@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 # editable, so that one environment serves all targets and never runs a stale copy of the sources
 INSTALL = $(BIN)/pip install --disable-pip-version-check -c constraints.txt -e
-# a process per core: each test keeps to one
+# a process per core, at most four: most tests keep to one core each
 PYTEST = $(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test lint check clean

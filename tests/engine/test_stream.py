@@ -454,15 +454,19 @@ def test_results_of_one_format_do_not_make_a_half_written_one_of_another_look_do
     assert {name: data for name, data in tree(output).items() if not name.endswith(".tif")} == whole
     stores = sorted(output.glob("*.ome.zarr"))
     assert len(stores) == 2
-    for file in output.glob("*.tif"):
-        file.unlink()
-    model = load(model_path)
-    steps = stream_file(model, model_path, fingerprint(model_path), image, output, tiff, 10**12)
-    next(steps)
-    steps.close()
-    stream(model_path, image, output, tiff, small=False)  # the Zarrs were results before, and stay
-    assert sorted(output.glob("*.ome.zarr")) == stores
-    assert len([*output.glob("*.tif")]) == 2
+    for stopped in (False, True):
+        for file in output.glob("*.tif"):
+            file.unlink()
+        if stopped:
+            model = load(model_path)
+            steps = stream_file(model, model_path, fingerprint(model_path), image, output, tiff, 10**12)
+            next(steps)
+            steps.close()
+        else:
+            plan_small_tiles(model_path, image, output)  # as left by a kill after the Zarrs were whole
+        stream(model_path, image, output, tiff, small=False)  # the Zarrs were results before, and stay
+        assert sorted(output.glob("*.ome.zarr")) == stores
+        assert len([*output.glob("*.tif")]) == 2
 
 
 @pytest.mark.parametrize("form", ["zarr", "tiff"])

@@ -159,7 +159,7 @@ def predict_files(
             and entry["key"] == key_of(path)
         )
 
-    streamed = set()
+    streamed: dict[Path, list[str]] = {}  # and what must be said of each
     for path in paths:  # what cannot be done is said before the first hour, not after it
         image = open_image(path, channel=channel, level=options.level)
         large = needs_streaming(image, model.net.config.n_classes, max_memory)
@@ -167,7 +167,9 @@ def predict_files(
             if rescale:
                 raise ConfigError(f"--rescale is for images in memory, {path} is streamed; choose another --level")
             make_plan(model, model_path, model_hash, path, options, max_memory)
-            streamed.add(path)
+            _, streamed[path] = compare_pixel_sizes(
+                image, model.card.pixel_size, rescale=False, cure="another --level may be nearer"
+            )
         else:
             try:
                 plan_layout(image.frames[0].shape[1:], model.net.config, max_memory - resident(), tta=tta)
@@ -177,8 +179,7 @@ def predict_files(
     try:
         for path in paths:
             if path in streamed and model_path is not None:
-                image = open_image(path, channel=channel, level=options.level)
-                _, notes = compare_pixel_sizes(image, model.card.pixel_size, False, "another --level may be nearer")
+                notes = streamed[path]
                 with _threads_kept():
                     yield from stream_file(model, model_path, model_hash, path, output, options, max_memory, notes)
                 continue

@@ -162,7 +162,8 @@ def write_or_resume(path: Path, plan: StreamPlan, config: UNetConfig) -> StreamP
         return plan
     begun = read_plan(path)
     check_same(path, begun.request, plan.request)
-    now = begun.model_copy(update={"threads": plan.threads})
+    kept = begun.keeps_zarr or plan.keeps_zarr
+    now = begun.model_copy(update={"threads": plan.threads, "keeps_zarr": kept})
     if plan.memory < LESS * begun.memory:
         try:
             layout = plan_layout(begun.shape, config, plan.memory, step=begun.chunk, tta=begun.request.tta)
