@@ -17,7 +17,7 @@ import numpy as np
 import record
 import torch
 
-from septum.cli import parse_duration
+from septum.cli.arguments import parse_duration
 from septum.config import TtaConfig
 from septum.core.metrics import ctc, isbi, matching, overlap
 from septum.core.overlay import overlay as draw
@@ -25,12 +25,13 @@ from septum.core.tiling import ArraySource
 from septum.data.catalog import find
 from septum.data.dataset import Dataset, load_dataset, load_pairs
 from septum.data.images import write_png
-from septum.engine.holdout import hold_out
-from septum.engine.model import Model, load
-from septum.engine.plan import recipe
-from septum.engine.predict import Prediction, drain, segment
-from septum.engine.run import RunFolder
-from septum.engine.train import Validated, fit
+from septum.machine.generators import drain
+from septum.model.model import Model, load
+from septum.model.predict import Prediction, segment
+from septum.training.fit import Validated, fit
+from septum.training.holdout import hold_out
+from septum.training.recipe import recipe
+from septum.training.run import RunFolder
 
 TTA = {"none": None, "rotations 7": TtaConfig(), "dihedral 8": TtaConfig(kind="dihedral", versions=8)}
 

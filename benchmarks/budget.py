@@ -21,7 +21,7 @@ from typing import Any
 import record
 
 from septum.data.catalog import find
-from septum.engine.run import RunFolder
+from septum.training.run import RunFolder
 
 LOG = record.RESULTS / "budget.jsonl"
 RUNS: list[tuple[str, str, int, list[str]]] = [  # data, folder in it, budget in seconds, options

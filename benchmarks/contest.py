@@ -27,17 +27,18 @@ import record
 import torch
 import tries
 
-from septum.cli import parse_duration, parse_settings
+from septum.cli.arguments import parse_duration, parse_settings
 from septum.config import TtaConfig
 from septum.core.metrics import ctc, isbi, matching
 from septum.core.tiling import ArraySource
 from septum.data.catalog import find
 from septum.data.dataset import Dataset, load_dataset, load_pairs
-from septum.engine.holdout import hold_out
-from septum.engine.model import Model
-from septum.engine.plan import recipe
-from septum.engine.predict import drain, segment
-from septum.engine.train import fit
+from septum.machine.generators import drain
+from septum.model.model import Model
+from septum.model.predict import segment
+from septum.training.fit import fit
+from septum.training.holdout import hold_out
+from septum.training.recipe import recipe
 
 LOG = Path(__file__).parent / "results" / "contest.jsonl"
 EM_BLOCKS = {"em": 18, "em-00-05": 0, "em-06-11": 6, "em-12-17": 12}  # the first of the six slices to choose on

@@ -80,10 +80,11 @@ def septum(task: Task, recipe_name: str, *, final: bool = False) -> Images:
     from septum.config import TtaConfig
     from septum.core.tiling import ArraySource
     from septum.data.dataset import from_arrays
-    from septum.engine.holdout import hold_out, nothing_held_out
-    from septum.engine.plan import recipe
-    from septum.engine.predict import drain, segment
-    from septum.engine.train import fit
+    from septum.machine.generators import drain
+    from septum.model.predict import segment
+    from septum.training.fit import fit
+    from septum.training.holdout import hold_out, nothing_held_out
+    from septum.training.recipe import recipe
 
     torch.set_num_threads(THREADS)
     task.start()

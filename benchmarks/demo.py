@@ -18,7 +18,7 @@ import record
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        command = [sys.executable, "-m", "septum.cli", "demo", "--json", "--output", str(Path(folder) / "demo")]
+        command = [sys.executable, "-m", "septum", "demo", "--json", "--output", str(Path(folder) / "demo")]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         seconds = time.perf_counter() - start
     record.save(

@@ -18,7 +18,7 @@ import record
 from metrics import em_stack
 from scipy import ndimage
 
-from septum.engine.evaluate import WORKERS, Evaluation, evaluate_arrays
+from septum.evaluation.evaluate import WORKERS, Evaluation, evaluate_arrays
 from septum.report.evaluation import report_evaluation
 
 N_IMAGES, SIZE, N_OBJECTS = 30, 512, 170

@@ -34,12 +34,13 @@ from septum.core.tiling import ArraySource
 from septum.data.catalog import find
 from septum.data.dataset import Dataset, load_dataset
 from septum.data.images import is_grey
-from septum.engine.holdout import hold_out
-from septum.engine.model import Model, load
-from septum.engine.plan import recipe
-from septum.engine.predict import drain, segment
-from septum.engine.run import RunFolder
-from septum.engine.train import fit
+from septum.machine.generators import drain
+from septum.model.model import Model, load
+from septum.model.predict import segment
+from septum.training.fit import fit
+from septum.training.holdout import hold_out
+from septum.training.recipe import recipe
+from septum.training.run import RunFolder
 
 LOG = record.RESULTS / "finetune.jsonl"
 TEST = 2  # of the stained images

@@ -22,11 +22,13 @@ from septum.core.tiling import ArraySource
 from septum.core.unet import UNet, input_size
 from septum.data.dataset import from_arrays
 from septum.data.simulate import membranes
-from septum.engine.holdout import nothing_held_out
-from septum.engine.patches import draw_batch, prepare
-from septum.engine.plan import recipe
-from septum.engine.predict import DEFAULT_MEMORY, drain, predict_probabilities, segment
-from septum.engine.step import new_state, train_step
+from septum.machine.generators import drain
+from septum.machine.memory import DEFAULT_MEMORY
+from septum.model.predict import predict_probabilities, segment
+from septum.training.holdout import nothing_held_out
+from septum.training.patches import draw_batch, prepare
+from septum.training.recipe import recipe
+from septum.training.step import new_state, train_step
 
 LARGE = 16384  # pixels per side
 MATRIX = 8192

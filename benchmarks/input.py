@@ -23,11 +23,12 @@ from septum.config import TrainConfig
 from septum.core.randomness import generator, torch_seed
 from septum.data.dataset import from_arrays
 from septum.data.simulate import membranes
-from septum.engine.holdout import nothing_held_out
-from septum.engine.patches import draw_batch, prepare
-from septum.engine.plan import CHECKPOINT_SECONDS, recipe
-from septum.engine.run import RunFolder
-from septum.engine.step import State, new_state, train_step
+from septum.training.holdout import nothing_held_out
+from septum.training.patches import draw_batch, prepare
+from septum.training.recipe import recipe
+from septum.training.run import RunFolder
+from septum.training.schedule import CHECKPOINT_SECONDS
+from septum.training.step import State, new_state, train_step
 
 WIDTHS = {
     "base 16, recipe fast": ("fast", {"unet.base_channels": 16}, 15),

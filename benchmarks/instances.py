@@ -24,8 +24,9 @@ from septum.core.objects import drop_small
 from septum.core.tiling import ArraySource
 from septum.data.catalog import find
 from septum.data.dataset import load_dataset
-from septum.engine.model import load
-from septum.engine.predict import drain, segment
+from septum.machine.generators import drain
+from septum.model.model import load
+from septum.model.predict import segment
 
 
 def main() -> None:

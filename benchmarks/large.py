@@ -27,14 +27,14 @@ import record
 import tifffile
 import torch
 import zarr
+from tests.engine.test_decode_blocks import crowd, in_blocks
 
 from septum.config import Decoding, TrainConfig, UNetConfig, paper_2015
 from septum.core.decode import decode
 from septum.core.layout import plan_layout
 from septum.core.unet import UNet
-from septum.engine.decode_blocks import as_probabilities
-from septum.engine.model import Model, ModelCard
-from tests.engine.test_decode_blocks import crowd, in_blocks
+from septum.model.model import Model, ModelCard
+from septum.prediction.streaming.decode_blocks import as_probabilities
 
 # A process inherits the peak of the one that starts it: a small one stands between it and the benchmark.
 BETWEEN = """import resource, subprocess, sys
@@ -46,8 +46,8 @@ PROCESS = 560_000_000  # bytes of the program itself, for the plans that are onl
 
 PLAN = """import sys
 from pathlib import Path
-from septum.engine.model import load
-from septum.engine.stream_files import StreamOptions, make_plan
+from septum.model.model import load
+from septum.prediction.streaming.files import StreamOptions, make_plan
 model, image, memory = sys.argv[1:]
 plan = make_plan(load(model), Path(model), "", Path(image), StreamOptions(), int(memory))
 import resource

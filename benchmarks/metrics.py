@@ -25,7 +25,7 @@ from PIL import Image
 from scipy import ndimage
 
 from septum.core.metrics import ctc, isbi, matching, overlap, surface, warping
-from septum.engine import evaluate
+from septum.evaluation import evaluate
 
 N_SLICES, SLICE = 30, 512
 

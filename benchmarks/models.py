@@ -20,18 +20,19 @@ import record
 import torch
 from contest import subset
 
-from septum.cli import parse_duration, parse_settings
+from septum.cli.arguments import parse_duration, parse_settings
 from septum.config import TrainConfig, TtaConfig
 from septum.core.metrics import isbi, matching
 from septum.core.tiling import ArraySource
 from septum.data.catalog import find
 from septum.data.dataset import Dataset, load_dataset
-from septum.engine.holdout import HoldOut, hold_out, nothing_held_out
-from septum.engine.model import SHIPPED, Model, load
-from septum.engine.plan import recipe
-from septum.engine.predict import drain, segment
-from septum.engine.run import RunFolder
-from septum.engine.train import Validated, fit
+from septum.machine.generators import drain
+from septum.model.model import SHIPPED, Model, load
+from septum.model.predict import segment
+from septum.training.fit import Validated, fit
+from septum.training.holdout import HoldOut, hold_out, nothing_held_out
+from septum.training.recipe import recipe
+from septum.training.run import RunFolder
 
 
 @dataclass(frozen=True)

@@ -24,16 +24,17 @@ import record
 import torch
 from contest import subset
 
-from septum.cli import parse_settings
+from septum.cli.arguments import parse_settings
 from septum.core.tiling import ArraySource
 from septum.data.catalog import find
 from septum.data.dataset import Dataset, load_dataset
-from septum.engine.evaluate import evaluate_arrays
-from septum.engine.holdout import HoldOut, hold_out
-from septum.engine.model import Model
-from septum.engine.plan import recipe
-from septum.engine.predict import drain, segment
-from septum.engine.train import fit
+from septum.evaluation.evaluate import evaluate_arrays
+from septum.machine.generators import drain
+from septum.model.model import Model
+from septum.model.predict import segment
+from septum.training.fit import fit
+from septum.training.holdout import HoldOut, hold_out
+from septum.training.recipe import recipe
 
 SQUARE = 64  # pixels
 F1 = "f1"

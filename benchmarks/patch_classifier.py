@@ -27,16 +27,17 @@ import record
 import torch
 from torch import nn
 
-from septum.cli import parse_duration
+from septum.cli.arguments import parse_duration
 from septum.core.metrics import isbi
 from septum.core.normalize import measure
 from septum.core.tiling import ArraySource
 from septum.data.catalog import find
 from septum.data.dataset import Sample
-from septum.engine.holdout import hold_out
-from septum.engine.predict import drain, segment
 from septum.experiments.em import EM
 from septum.experiments.fold import train_fold
+from septum.machine.generators import drain
+from septum.model.predict import segment
+from septum.training.holdout import hold_out
 
 BATCH, LEARNING_RATE, SEED = 256, 1e-3, 0
 INTERIOR = 1

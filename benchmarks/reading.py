@@ -29,8 +29,8 @@ from septum.core.normalize import NormalizedSource, measure
 from septum.core.tiling import tiles
 from septum.core.unet import UNet
 from septum.data.images import fit_channels, open_image
-from septum.engine import predict
-from septum.engine.queues import ahead
+from septum.machine.queues import ahead
+from septum.model import predict
 
 SIDE, REPEATS = 4096, 3
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import record
 import torch
 
-from septum.cli import parse_duration, parse_settings
+from septum.cli.arguments import parse_duration, parse_settings
 from septum.data.catalog import find
-from septum.engine.train import StepDone
 from septum.experiments.fold import Progress
 from septum.experiments.reproduce import EXPERIMENTS, Asked, reproduce
+from septum.training.fit import StepDone
 
 
 def main() -> None:

@@ -45,8 +45,10 @@ from septum.core.tiling import ArraySource, read_mirrored
 from septum.core.unet import UNet, input_size, margin
 from septum.data.catalog import find
 from septum.data.images import open_image
-from septum.engine.model import load
-from septum.engine.predict import DEFAULT_MEMORY, drain, fit_to_image, predict_probabilities
+from septum.machine.generators import drain
+from septum.machine.memory import DEFAULT_MEMORY
+from septum.model.model import load
+from septum.model.predict import fit_to_image, predict_probabilities
 
 CASES = {"em-membrane": 4, "paper-width": 2}  # slices along a side of the mosaic
 WINDOW = 512  # of the peers: nnU-Net's plan for images of this kind; MONAI has no default

@@ -23,15 +23,16 @@ import record
 import torch
 from peers import scores_em, split
 
-from septum.cli import parse_duration
+from septum.cli.arguments import parse_duration
 from septum.config import TtaConfig
 from septum.core.tiling import ArraySource
 from septum.data.dataset import Dataset
-from septum.engine.holdout import hold_out
-from septum.engine.model import Model, load
-from septum.engine.plan import recipe
-from septum.engine.predict import drain, segment
-from septum.engine.train import fit
+from septum.machine.generators import drain
+from septum.model.model import Model, load
+from septum.model.predict import segment
+from septum.training.fit import fit
+from septum.training.holdout import hold_out
+from septum.training.recipe import recipe
 
 AIM = {"v_rand": 0.9728, "v_info": 0.9866}
 WAYS = {"one_pass": None, "averaged_over_8": TtaConfig(kind="dihedral", versions=8)}

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import record
 
-from septum.cli import parse_bytes
+from septum.cli.arguments import parse_bytes
 from septum.data.catalog import find
 from septum.data.dataset import load_dataset
 from septum.data.images import write_labels
-from septum.engine.run import RunFolder
+from septum.training.run import RunFolder
 
 RUNS: list[tuple[str, str, list[str]]] = [  # data, what it may hold, options
     ("isbi2012", "900MB", []),

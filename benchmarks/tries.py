@@ -20,8 +20,9 @@ from scipy import ndimage
 
 from septum.core.targets import TARGETS
 from septum.core.unet import UNet, centre_crop
-from septum.engine import probe, step, train
-from septum.engine.step import State
+from septum.training import fit as train
+from septum.training import probe, step
+from septum.training.step import State
 
 # as they are in Septum
 LOSSES = {target.__name__: target.loss for target in TARGETS.values()} | {"dice": step.dice_loss}

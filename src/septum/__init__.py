@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from septum.core.unet import UNet
     from septum.core.weight_map import separation_weight, weight_map
     from septum.data.dataset import load_dataset
-    from septum.engine.model import Model, load
-    from septum.engine.predict import Prediction
     from septum.errors import SeptumError
+    from septum.model.model import Model, load
+    from septum.model.predict import Prediction
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AugmentConfig": "septum.config",
-    "Model": "septum.engine.model",
-    "Prediction": "septum.engine.predict",
+    "Model": "septum.model.model",
+    "Prediction": "septum.model.predict",
     "SeptumError": "septum.errors",
     "TrainConfig": "septum.config",
     "TtaConfig": "septum.config",
@@ -42,7 +42,7 @@ _HOMES = {
     "WeightMapConfig": "septum.config",
     "evaluate": "septum.api",
     "falk_2019": "septum.config",
-    "load": "septum.engine.model",
+    "load": "septum.model.model",
     "load_dataset": "septum.data.dataset",
     "metrics": "septum.core",
     "paper_2015": "septum.config",

@@ -12,12 +12,12 @@ import torch
 
 from septum.config import Kind
 from septum.data.dataset import from_arrays
-from septum.engine.evaluate import evaluate_arrays as evaluate
-from septum.engine.holdout import hold_out
-from septum.engine.model import Model
-from septum.engine.plan import recipe as make_recipe
-from septum.engine.predict import drain
-from septum.engine.train import fit
+from septum.evaluation.evaluate import evaluate_arrays as evaluate
+from septum.machine.generators import drain
+from septum.model.model import Model
+from septum.training.fit import fit
+from septum.training.holdout import hold_out
+from septum.training.recipe import recipe as make_recipe
 
 __all__ = ["evaluate", "train"]
 

@@ -18,9 +18,9 @@ from septum.core.tiling import (
     tiles,
 )
 from septum.core.unet import UNet, input_size, is_admissible, margin
-from septum.engine.model import load
-from septum.engine.predict import fit_to_image, predict_logits, predict_region
 from septum.errors import ConfigError
+from septum.model.model import load
+from septum.model.predict import fit_to_image, predict_logits, predict_region
 
 
 @given(

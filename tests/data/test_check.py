@@ -21,7 +21,7 @@ from septum.data.findings import LEVELS
 from septum.data.labels import LARGEST
 from septum.data.markers import unannotated
 from septum.data.simulate import cells, membranes
-from septum.engine.holdout import hold_out
+from septum.training.holdout import hold_out
 
 DATA = os.environ.get("SEPTUM_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="SEPTUM_DATA does not name a folder of data sets")

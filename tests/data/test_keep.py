@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from septum.data.keep import ArrayField, InFiles, for_a_while, in_memory, is_mapped
-from septum.engine.memory import measured_peak
 from septum.errors import OutputError
+from septum.machine.memory import measured_peak
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,15 +19,16 @@ from ctc_metrics.utils.representations import match
 from PIL import Image
 
 from septum import cli
+from septum.cli import display
 from septum.config import TtaConfig
 from septum.core.metrics import isbi
 from septum.data import catalog
 from septum.data.simulate import ctc_video, membranes
-from septum.engine.model import load
-from septum.engine.train import StepDone
 from septum.errors import ConfigError, DatasetError, ImageError
 from septum.experiments.em import EM, SUBMISSION, check_challenge_stack
 from septum.experiments.reproduce import EXPERIMENTS, Asked, reproduce
+from septum.model.model import load
+from septum.training.fit import StepDone
 
 TINY = {"unet.base_channels": 2, "unet.depth": 2, "patch": 16, "steps": 4}
 LEARNS = TINY | {"unet.base_channels": 4, "patch": 32, "steps": 50, "learning_rate": 0.01}
@@ -359,13 +360,13 @@ def test_the_command_prints_the_results_as_json_or_as_tables(cell_data, tmp_path
 @pytest.mark.parametrize("options", [[], ["--folds", "02", "--device", "cpu"]])
 def test_a_stopped_reproduction_says_how_to_go_on_with_the_same_folds(cell_data, tmp_path, monkeypatch, options):
     monkeypatch.setenv("SEPTUM_DATA", str(cell_data.parent))
-    show = cli.TrainingDisplay.show
+    show = display.TrainingDisplay.show
 
     def interrupt(self, record):
         show(self, record)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(cli.TrainingDisplay, "show", interrupt)
+    monkeypatch.setattr(display.TrainingDisplay, "show", interrupt)
     settings = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
     words = ["reproduce", "phc-u373", "--output", str(tmp_path / "out"), *options]
     code, _, err = run(*words, *settings)

@@ -6,12 +6,12 @@ import pytest
 from septum.config import TrainConfig, UNetConfig
 from septum.core.metrics.warping import MISMATCHES
 from septum.core.overlay import CONFUSED, MARK, PALETTE, PREDICTION, TRUTH
-from septum.engine.evaluate import evaluate_arrays
-from septum.engine.run import RunConfig, RunFolder
 from septum.errors import ImageError, ModelError
+from septum.evaluation.evaluate import evaluate_arrays
 from septum.report import atlas
 from septum.report.atlas import make_atlas
 from septum.report.evaluation import report_evaluation
+from septum.training.run import RunConfig, RunFolder
 
 
 def sections(path):

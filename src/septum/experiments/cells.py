@@ -19,16 +19,17 @@ from septum.core.tiling import ArraySource
 from septum.data.dataset import Dataset, Sample, load_dataset
 from septum.data.images import as_channels, open_image, write_labels
 from septum.data.labels import read_labels
-from septum.engine.holdout import hold_out, nothing_held_out
-from septum.engine.model import Model
-from septum.engine.patches import prepare
-from septum.engine.predict import drain, segment
-from septum.engine.run import RunFolder
 from septum.errors import DatasetError
 from septum.experiments import figures
 from septum.experiments.fold import AVERAGING, Fold, Progress, Reference, Summary, fold_folder
+from septum.machine.generators import drain
+from septum.model.model import Model
+from septum.model.predict import segment
 from septum.report.page import Picture, Pictures, Section, Table
 from septum.report.run import LEGEND
+from septum.training.holdout import hold_out, nothing_held_out
+from septum.training.patches import prepare
+from septum.training.run import RunFolder
 
 VIDEOS = ("01", "02")
 MASKS = "8 dihedral"  # the averaging whose masks are written; the authors' release averages over 4 mirrored versions

@@ -16,16 +16,17 @@ from septum.core.tiling import ArraySource
 from septum.data.dataset import from_arrays
 from septum.data.images import open_image, write_labels, write_png
 from septum.data.labels import read_labels
-from septum.engine.holdout import nothing_held_out
-from septum.engine.plan import recipe
-from septum.engine.predict import drain, segment
-from septum.engine.run import RunFolder
-from septum.engine.score import ValidationImage, validation_scores
-from septum.engine.train import Record, fit
-from septum.engine.train_files import Said
 from septum.errors import ConfigError, DatasetError
+from septum.machine.generators import drain
+from septum.model.predict import segment
 from septum.report.page import Picture, Pictures, Section, Text, training_sections, write_page
 from septum.report.run import LEGEND, score_headline
+from septum.training.files import Said
+from septum.training.fit import Record, fit
+from septum.training.holdout import nothing_held_out
+from septum.training.recipe import recipe
+from septum.training.run import RunFolder
+from septum.training.score import ValidationImage, validation_scores
 
 STEPS = 1300  # fixed, so that the same kind of machine gives the same scores; one to four minutes on two cores
 # The paper's border, no normalisation: with 60 nuclei to learn from it scatters less than the recipe's cores and rims.

@@ -20,16 +20,17 @@ from septum.core.tiling import ArraySource
 from septum.data.dataset import Dataset, Sample, load_pairs
 from septum.data.files import atomic_path
 from septum.data.images import SUFFIXES, open_image
-from septum.engine.holdout import HoldOut, hold_out, nothing_held_out
-from septum.engine.model import Model
-from septum.engine.patches import prepare
-from septum.engine.predict import drain, segment
-from septum.engine.run import RunFolder
 from septum.errors import DatasetError, ImageError
 from septum.experiments import figures
 from septum.experiments.fold import AVERAGING, Fold, Progress, Reference, Summary, fold_folder
+from septum.machine.generators import drain
+from septum.model.model import Model
+from septum.model.predict import segment
 from septum.report.page import Picture, Pictures, Section, Table, Text
 from septum.report.run import LEGEND
+from septum.training.holdout import HoldOut, hold_out, nothing_held_out
+from septum.training.patches import prepare
+from septum.training.run import RunFolder
 
 SLICES, BLOCK = 30, 6
 CHALLENGE = "test"  # the fold that learns from all slices and predicts the challenge's own

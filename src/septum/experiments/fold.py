@@ -13,13 +13,13 @@ import torch
 from septum.config import TtaConfig
 from septum.data.dataset import Dataset, Sample
 from septum.data.files import write_text
-from septum.engine.holdout import HoldOut
-from septum.engine.model import Model, load
-from septum.engine.plan import recipe
-from septum.engine.run import RunFolder
-from septum.engine.train import Record, fit
 from septum.experiments.figures import Figure
+from septum.model.model import Model, load
 from septum.report.page import Section, Table
+from septum.training.fit import Record, fit
+from septum.training.holdout import HoldOut
+from septum.training.recipe import recipe
+from septum.training.run import RunFolder
 
 ROTATIONS = TtaConfig(kind="rotations", versions=7)  # the paper's "7 rotated versions"
 DIHEDRAL = TtaConfig(kind="dihedral", versions=8)

@@ -13,8 +13,6 @@ from pydantic import Field
 
 from septum.config import Settings
 from septum.data.images import write_png
-from septum.engine.train import Record
-from septum.engine.train_files import Said
 from septum.errors import ConfigError, DatasetError, did_you_mean
 from septum.experiments.cells import DIC_HELA, PHC_U373
 from septum.experiments.em import EM
@@ -30,6 +28,8 @@ from septum.experiments.fold import (
     write_json,
 )
 from septum.report.page import Pictures, Section, Table, Text, write_page
+from septum.training.files import Said
+from septum.training.fit import Record
 
 EXPERIMENTS: Mapping[str, Experiment] = {"em": EM, "dic-hela": DIC_HELA, "phc-u373": PHC_U373}
 DEFAULT_BUDGET = 20 * 60.0  # seconds per fold

@@ -16,11 +16,11 @@ from septum.core.metrics import isbi
 from septum.core.metrics.warping import MISMATCHES
 from septum.core.overlay import CONFUSED, MARK, Rgb, paint, to_rgb
 from septum.data.images import as_channels
-from septum.engine.evaluate import WORKERS
-from septum.engine.evaluation import Evaluation, ImageRecord
-from septum.engine.object_errors import Box, ObjectError
-from septum.engine.reading import Arrays
 from septum.errors import ImageError
+from septum.evaluation.evaluate import WORKERS
+from septum.evaluation.object_errors import Box, ObjectError
+from septum.evaluation.reading import Arrays
+from septum.evaluation.record import Evaluation, ImageRecord
 from septum.report.page import Picture, shrink
 
 MOST = 5000  # crops of objects on one page; the rest is in the CSV

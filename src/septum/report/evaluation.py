@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from septum.core.metrics.confidence import Interval
 from septum.core.metrics.warping import MISMATCHES
 from septum.core.overlay import AGREEMENT, CONFUSED, MARK, PREDICTION, TRUTH
-from septum.engine.evaluation import NAMES, Evaluation, count
-from septum.engine.score_tables import (
+from septum.evaluation.record import NAMES, Evaluation
+from septum.evaluation.tables import (
     between,
     called,
     class_rows,
@@ -34,6 +34,7 @@ from septum.report.page import (
     training_sections,
     write_page,
 )
+from septum.words import count
 
 _HEADLINE = {
     "f1": "F1 at IoU 0.5",
@@ -101,7 +102,7 @@ def report_evaluation(
 
 
 def _training(run: Path) -> list[Section]:
-    from septum.engine.run import RunFolder  # imports torch
+    from septum.training.run import RunFolder
 
     folder = RunFolder(run)
     folder.config()  # says so if there is no run

@@ -12,13 +12,14 @@ from septum.core.overlay import AGREEMENT, CONFUSED, PREDICTION, TRUTH, overlay
 from septum.core.tiling import ArraySource
 from septum.data.dataset import load_dataset, shapes
 from septum.data.keep import emptied
-from septum.engine.holdout import hold_out, nothing_held_out
-from septum.engine.memory import data_bytes, largest_bytes, room_for_data
-from septum.engine.model import Model, load
-from septum.engine.predict import drain, segment
-from septum.engine.run import RunFolder
 from septum.errors import DatasetError, OutputError, SeptumError
+from septum.machine.generators import drain
+from septum.model.model import Model, load
+from septum.model.predict import segment
 from septum.report.page import Headline, Number, Picture, Pictures, Section, Table, Text, training_sections, write_page
+from septum.training.holdout import hold_out, nothing_held_out
+from septum.training.memory import data_bytes, largest_bytes, room_for_data
+from septum.training.run import RunFolder
 
 LEGEND = {"only in the truth": TRUTH, "only predicted": PREDICTION, "both": AGREEMENT, "different classes": CONFUSED}
 

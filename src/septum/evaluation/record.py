@@ -1,0 +1,363 @@
+"""The record of an evaluation: the scores of every image and of all, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from septum.config import Kind
+from septum.core.metrics import confidence, ctc, isbi, matching, overlap
+from septum.core.metrics.confidence import Interval
+from septum.core.metrics.ctc import FrameScores, SequenceScores
+from septum.core.metrics.isbi import Best, SliceCounts, StackScores
+from septum.core.metrics.matching import Scores as MatchingScores
+from septum.core.metrics.overlap import Scores as OverlapScores
+from septum.core.metrics.surface import Scores as SurfaceScores
+from septum.errors import DatasetError
+from septum.evaluation.object_errors import KINDS, Objects
+from septum.evaluation.reading import Arrays
+from septum.words import count
+
+Ratio = tuple[float, float]  # every score is a sum over a sum, over the pixels or objects of an image or of all
+
+# the name in JSON -> what it is called in tables
+NAMES = {
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "mean_matched_iou": "mean IoU",
+    "panoptic_quality": "PQ",
+    "average_precision": "AP",
+    "mean_average_precision": "mAP",
+    "aggregated_jaccard": "AJI",
+    "seg": "SEG",
+    "det": "DET",
+    "pixel_error": "pixel error",
+    "iou": "IoU",
+    "dice": "Dice",
+    "hausdorff_95_px": "HD95 px",
+    "hausdorff_95_um": "HD95 µm",
+    "mean_surface_distance_px": "MSD px",
+    "mean_surface_distance_um": "MSD µm",
+    "pixel_f_error": "1 - pixel F",
+    "warping_error": "warping error",
+    "rand_error": "Rand error",
+    "v_rand": "V_Rand",
+    "v_info": "V_Info",
+}
+_MEANS = ("hausdorff", "mean_surface", "v_rand", "v_info")  # over images, not a sum over a sum
+_SEG = ("jaccard_per_reference_label", "seg_over_these_frames", "n_reference")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """All that was measured of one image, and how to see it again."""
+
+    name: str
+    overlap: OverlapScores
+    surface: dict[int, SurfaceScores]  # class -> distances
+    objects: Objects
+    ctc: FrameScores | None
+    isbi: tuple[SliceCounts, ...]  # per threshold
+    video: str
+    ignored_pixels: int  # that take part in nothing
+    partly_annotated: bool  # pixels and objects are compared on the outlined cells only
+    arrays: Callable[[], Arrays]
+    image: Callable[[], np.ndarray] | None  # (C, Y, X)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Predictions against the truth: one record per image, and what they add up to."""
+
+    kind: Kind
+    classes: tuple[int, ...]  # their numbers; (0, 1) background and foreground
+    measures: dict[str, str]  # name -> why it was chosen
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    images: tuple[ImageRecord, ...]
+    detections: tuple[FrameScores, ...] | None  # of markers; none in a challenge without; None: from the labels
+
+    @property
+    def note(self) -> str:
+        """What was paired, what the labels are, which measures fit, in one paragraph."""
+        return "\n".join([*self.notes, *(f"{name}: {why}" for name, why in self.measures.items())])
+
+    @cached_property
+    def overlap(self) -> OverlapScores:
+        """Pixels of all images."""
+        return overlap.pool([image.overlap for image in self.images])
+
+    @cached_property
+    def matching(self) -> MatchingScores | None:
+        """Objects of all images, if the labels are instances."""
+        return matching.pool([image.objects.scores for image in self.images]) if "matching" in self.measures else None
+
+    @cached_property
+    def isbi(self) -> StackScores | None:
+        """Slices by their place among the images; those without cell interior are left out."""
+        return (
+            isbi.pool({k: image.isbi for k, image in enumerate(self.images) if image.isbi})
+            if "isbi" in self.measures
+            else None
+        )
+
+    @cached_property
+    def ctc(self) -> SequenceScores | None:
+        """All frames as one sequence; in a challenge DET is of the markers, and means nothing without."""
+        return self._sequence("") if "ctc" in self.measures else None
+
+    def _sequence(self, video: str) -> SequenceScores:
+        """SEG and DET of one video, or of all."""
+        several = len({image.video for image in self.images}) > 1
+        frames = [
+            replace(image.ctc, frame=f"{image.video}_{image.ctc.frame}") if several and not video else image.ctc
+            for image in self.images
+            if image.ctc is not None and (not video or image.video == video)
+        ]
+        scores, detections = ctc.pool(frames), self._detections(video)
+        if not detections:
+            return scores
+        detected = ctc.pool(detections)
+        mended = ("det", "aogm_d", "aogm_d0", "n_split", "n_missed", "n_invented")
+        return replace(scores, **{name: getattr(detected, name) for name in mended})
+
+    def _detections(self, video: str) -> list[FrameScores]:
+        """Detections of markers in one video, or in all."""
+        return [frame for frame in self.detections or () if not video or frame.frame.startswith(f"{video}_")]
+
+    @cached_property
+    def ratios(self) -> dict[str, list[Ratio]]:
+        """Every score that is a ratio of sums, image by image; ``iou.1`` is the IoU of class 1."""
+        rows = [self._ratios(image) for image in self.images]
+        table = {
+            name: [row.get(name, (0.0, 0.0)) for row in rows] for name in dict.fromkeys(n for row in rows for n in row)
+        }
+        if "ctc" in self.measures:
+            frames = [image.ctc for image in self.images if image.ctc] if self.detections is None else self.detections
+            table["det"] = [_detection(frame) for frame in frames]
+        return table
+
+    def _ratios(self, image: ImageRecord) -> dict[str, Ratio]:
+        found: dict[str, Ratio] = {}
+        if "matching" in self.measures:
+            at, scores = image.objects.scores.per_threshold[0], image.objects.scores
+            found |= {
+                "f1": (2 * at.tp, 2 * at.tp + at.fp + at.fn),
+                "precision": (at.tp, at.tp + at.fp),
+                "recall": (at.tp, at.tp + at.fn),
+                "mean_matched_iou": (at.iou_sum, at.tp),
+                "panoptic_quality": (at.iou_sum, at.tp + (at.fp + at.fn) / 2),
+                "average_precision": (at.tp, at.tp + at.fp + at.fn),
+                "aggregated_jaccard": (scores.aggregated_intersection, scores.aggregated_union),
+            }
+        if image.ctc is not None:
+            found["seg"] = (sum(each.jaccard for each in image.ctc.objects), len(image.ctc.objects))
+        if "overlap" in self.measures:
+            found["pixel_error"] = (image.overlap.wrong_pixels, image.overlap.n_pixels)
+            for each in image.overlap.classes:
+                both = each.truth_pixels + each.prediction_pixels
+                number = self.classes[each.label]
+                found[f"iou.{number}"] = (each.intersection, both - each.intersection)
+                found[f"dice.{number}"] = (2 * each.intersection, both)
+            for label, distances in image.surface.items():
+                for name, value in asdict(distances).items():
+                    if name != "reason" and value is not None:
+                        found[f"{name}.{self.classes[label]}"] = (value, 1)
+        if image.isbi:
+            at_best = {name: self._at_best(image, name) for name in ISBI}
+            found |= {name: ratio(at_best[name]) for name, ratio in ISBI.items()}
+        return found
+
+    def _at_best(self, image: ImageRecord, name: str) -> SliceCounts:
+        """Counts of a slice at the threshold that is best for all slices together."""
+        return next(counts for counts in image.isbi if counts.threshold == self.best(name).threshold)
+
+    def best(self, name: str) -> Best:
+        """The challenge's single number of a score, and its threshold."""
+        assert self.isbi is not None
+        return self.isbi.best["pixel_error" if name == "pixel_f_error" else name]
+
+    @cached_property
+    def scores(self) -> dict[str, Interval]:
+        """Every score over all images, with its 95 % interval where there are units enough."""
+        scores = {name: self._interval(name, parts) for name, parts in self.ratios.items() if sum(d for _, d in parts)}
+        if self.matching is not None:
+            scores["mean_average_precision"] = self._over_thresholds(self.matching.mean_average_precision)
+        return _in_order(scores)
+
+    def _over_thresholds(self, value: float) -> Interval:
+        return Interval(value, None, None, len(self.images), "image", "none for a mean over thresholds")
+
+    def _interval(self, name: str, parts: Sequence[Ratio]) -> Interval:
+        """Resample images; or objects, where there are fewer than five images."""
+        units = [part for part in parts if any(part)]  # invented objects cost DET where there are no true ones
+        if len(units) >= confidence.FEWEST["image"]:
+            return confidence.bootstrap(units, unit="image", statistic=_ratio)
+        by_object = list(self._object_ratios(name))
+        if not by_object:
+            interval = confidence.bootstrap(units, unit="image", statistic=_ratio)
+            return replace(interval, reason=f"{count(len(units), 'image')}: needs {confidence.FEWEST['image']}")
+        interval = confidence.bootstrap(by_object, unit="object", statistic=_ratio)
+        if interval.low is None:
+            few = f"{count(len(units), 'image')} and {count(len(by_object), 'object')}: needs 5 images or 20 objects"
+            return replace(interval, reason=few)
+        return interval
+
+    def _object_ratios(self, name: str) -> Iterator[Ratio]:
+        """What every single object adds to a score; nothing for scores of pixels."""
+        if name == "seg":
+            for image in self.images:
+                yield from ((each.jaccard, 1) for each in (image.ctc.objects if image.ctc else ()))
+        parts = _OBJECT_RATIOS.get(name)
+        if parts is None:
+            return
+        for image in self.images:
+            for k, row in enumerate(image.objects.rows):
+                ratio = parts("tp" if row.matched else "fn" if k < image.objects.n_truth else "fp", row.iou)
+                if ratio[1]:
+                    yield ratio
+
+    def compare(self, other: Evaluation) -> dict[str, Interval]:
+        """Difference of every score to that of other predictions for the same images, with its 95 % interval.
+
+        Both are resampled together, image by image, which needs five images (`septum.core.metrics.confidence.compare`).
+        An image takes part if it adds to the sums of either; in a mean over images, if both have a value of it.
+
+        Raises
+        ------
+        DatasetError
+            The other evaluation is of other images.
+        """
+        if [image.name for image in self.images] != [image.name for image in other.images]:
+            raise DatasetError("a comparison needs the same images in both evaluations; score both on one truth")
+        differences = {}
+        for name in (name for name in self.ratios if name in self.scores and name in other.scores):
+            needs = all if name.startswith(_MEANS) else any
+            pairs = zip(self.ratios[name], other.ratios[name], strict=False)
+            kept = [pair for pair in pairs if needs(any(part) for part in pair)]
+            if kept:
+                own, theirs = (np.array(side, float) for side in zip(*kept, strict=True))
+                differences[name] = confidence.compare(own, theirs, unit="image", statistic=_ratio)
+        if self.matching is not None and other.matching is not None:
+            means = self.matching.mean_average_precision, other.matching.mean_average_precision
+            differences["mean_average_precision"] = self._over_thresholds(means[0] - means[1])
+        return _in_order(differences)
+
+    def warnings_with(self, other: Evaluation | None) -> tuple[str, ...]:
+        """The warnings, and those of the other predictions that these are compared with."""
+        return self.warnings + tuple(f"of the other predictions: {each}" for each in (other.warnings if other else ()))
+
+    def image_scores(self, k: int) -> dict[str, float | None]:
+        """Every score of one image, None where it is not defined."""
+        found = {name: _value(parts[k]) for name, parts in self.ratios.items() if name != "det"}
+        if "matching" in self.measures:
+            scores = self.images[k].objects.scores
+            nothing = scores.n_truth == scores.n_prediction == 0
+            found["mean_average_precision"] = None if nothing else scores.mean_average_precision
+        return found
+
+    def as_json(self, other: Evaluation | None = None) -> dict[str, Any]:
+        """Everything as plain values, and the difference to other predictions for the same images if there are some.
+
+        ``isbi`` and ``ctc`` have the keys of the challenges' own logs.
+        """
+        answer: dict[str, Any] = {
+            "kind": self.kind,
+            "classes": list(self.classes),
+            "measures": self.measures,
+            "notes": list(self.notes),
+            "warnings": list(self.warnings_with(other)),
+            "overall": _nested({name: interval.value for name, interval in self.scores.items()}),
+            "intervals": _nested({name: asdict(interval) for name, interval in self.scores.items()}),
+            "errors": {kind: sum(image.objects.count(kind) for image in self.images) for kind in self.error_kinds},
+            "images": [
+                {
+                    "image": image.name,
+                    **_nested(self.image_scores(k)),
+                    "errors": {kind: image.objects.count(kind) for kind in self.error_kinds},
+                }
+                for k, image in enumerate(self.images)
+            ],
+        }
+        if self.matching is not None:
+            answer["matching"] = asdict(self.matching)
+        if self.isbi is not None:
+            answer["isbi"] = asdict(self.isbi)
+            per_slice = answer["isbi"].pop("per_slice")
+            answer["isbi"]["per_slice"] = {self.images[k].name: scores for k, scores in per_slice.items()}
+        if self.ctc is not None:
+            answer["ctc"] = self._ctc_json("")
+            if len({image.video for image in self.images}) > 1:
+                scored = dict.fromkeys(image.video for image in self.images if image.ctc and image.ctc.objects)
+                answer["ctc"]["sequences"] = {video: self._ctc_json(video) for video in scored}
+        if other is not None:
+            difference = {name: asdict(interval) for name, interval in self.compare(other).items()}
+            answer["difference"] = _nested(difference)
+        return answer
+
+    def _ctc_json(self, video: str) -> dict[str, Any]:
+        """The keys of the challenge's log for one video, or all; those of detection only if something was detected."""
+        found = asdict(self._sequence(video))
+        detected = self.detections is None or bool(self._detections(video))
+        return {name: found[name] for name in found if detected or name in _SEG}
+
+    @property
+    def error_kinds(self) -> tuple[str, ...]:
+        """Types of error that can occur: objects are mislabelled only where there are several classes of them."""
+        return KINDS if len(self.classes) > 2 else KINDS[:-1]
+
+
+ISBI: dict[str, Callable[[SliceCounts], Ratio]] = {
+    "pixel_f_error": lambda at: (at.pixels.fp + at.pixels.fn, 2 * at.pixels.tp + at.pixels.fp + at.pixels.fn),
+    "warping_error": lambda at: (at.mismatch_pixels["split"] + at.mismatch_pixels["merger"], at.n_pixels),
+    "rand_error": lambda at: (at.rand.fp + at.rand.fn, 2 * at.rand.tp + at.rand.fp + at.rand.fn),
+    "v_rand": lambda at: (at.v_rand.f_score, 1),
+    "v_info": lambda at: (at.v_info, 1),
+}
+
+_OBJECT_RATIOS: dict[str, Callable[[str, float], Ratio]] = {
+    "f1": lambda role, iou: (2, 2) if role == "tp" else (0, 1),
+    "precision": lambda role, iou: (role == "tp", role != "fn"),
+    "recall": lambda role, iou: (role == "tp", role != "fp"),
+    "mean_matched_iou": lambda role, iou: (iou, 1) if role == "tp" else (0, 0),
+    "panoptic_quality": lambda role, iou: (iou, 1) if role == "tp" else (0, 0.5),
+    "average_precision": lambda role, iou: (role == "tp", 1),
+}
+
+
+def _detection(frame: FrameScores) -> Ratio:
+    """What is left of the cost of finding nothing."""
+    cost = ctc.SPLIT * frame.n_split + ctc.MISSED * frame.n_missed + ctc.INVENTED * frame.n_invented
+    return ctc.MISSED * len(frame.objects) - cost, ctc.MISSED * len(frame.objects)
+
+
+def _ratio(sums: confidence.Sums) -> confidence.Sums:
+    """Sum over sum; DET, the only score that could be negative, is 0 then."""
+    return np.maximum(confidence.mean(sums), 0)
+
+
+def _value(ratio: Ratio) -> float | None:
+    return float(_ratio(np.array(ratio, float))) if ratio[1] else None
+
+
+def _in_order(scores: dict[str, Interval]) -> dict[str, Interval]:
+    """Scores in the order of `NAMES`."""
+    order = list(NAMES)
+    return dict(sorted(scores.items(), key=lambda item: order.index(item[0].split(".")[0])))
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """``{"iou.1": 0.9}`` -> ``{"iou": {"1": 0.9}}``."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        score, _, number = name.partition(".")
+        if number:
+            nested.setdefault(score, {})[number] = value
+        else:
+            nested[score] = value
+    return nested

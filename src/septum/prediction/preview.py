@@ -1,0 +1,65 @@
+"""A quick look at images of any size: segmented at low resolution, as an overlay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from septum.core.overlay import overlay
+from septum.core.tiling import ArraySource, Source, blocks
+from septum.data.images import fit_channels, open_image, write_png
+from septum.data.names import stem_of
+from septum.machine.generators import drain
+from septum.model.model import Model
+from septum.model.predict import segment
+from septum.prediction.files import FileDone
+
+LARGEST = 1024  # pixels per side of a preview
+
+
+def preview_files(
+    model: Model, paths: Sequence[Path], output: Path, *, channel: int | None = None
+) -> Generator[FileDone, None, None]:
+    """Write ``NAME_preview.png`` of the first frame of each image.
+
+    The coarsest resolution level with at least 1024 pixels along its longer side is read; where that is much larger,
+    means of squares are taken. What the network does not know from training it may not find at this resolution.
+    """
+    for path in paths:
+        levels = open_image(path, channel=channel).levels
+        level = max((n for n, shape in enumerate(levels) if max(shape) >= LARGEST), default=0)
+        frame = open_image(path, channel=channel, level=level).frames[0]
+        pixels = shrink(fit_channels(frame, model.card.channels), math.ceil(max(frame.shape[1:]) / LARGEST))
+        prediction = drain(segment(model.net, model.card.config, ArraySource(pixels)))
+        picture = output / f"{stem_of(path)}_preview.png"
+        write_png(picture, overlay(pixels, prediction.labels, kind=model.card.kind))
+        yield FileDone(path, (picture,), int(prediction.labels.max(initial=0)), skipped=False)
+
+
+def shrink(source: Source, factor: int) -> np.ndarray:
+    """Read an image as the means of squares of `factor` pixels, block by block; what is left at the end is dropped.
+
+    Examples
+    --------
+    >>> shrink(ArraySource(np.array([[[1, 3, 9], [5, 7, 9]]])), 2)
+    array([[[4.]]], dtype=float32)
+    """
+    channels, height, width = source.shape
+    if factor == 1:
+        return source.read((slice(0, height), slice(0, width)))
+    rows, columns = max(1, height // factor), max(1, width // factor)
+    small = np.zeros((channels, rows, columns), np.float32)
+    for down, across in blocks((rows, columns), (1, columns), max(1, 2**22 // (factor**2 * channels))):
+        wide = tuple(
+            slice(part.start * factor, min(part.stop * factor, size))
+            for part, size in zip((down, across), (height, width), strict=True)
+        )
+        pixels = source.read(wide)
+        down_by, across_by = (min(factor, size) for size in pixels.shape[1:])
+        small[:, down, across] = pixels.reshape(channels, -1, down_by, across.stop - across.start, across_by).mean(
+            (2, 4)
+        )
+    return small

@@ -1,0 +1,297 @@
+"""From a data set on disk to a trained run folder: checks, settings, training, and the final training on everything."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from septum.config import DataSource, Kind, TrainConfig
+from septum.core.targets import TARGETS
+from septum.data.check import check_dataset
+from septum.data.dataset import Dataset, load_dataset, shapes
+from septum.data.keep import emptied
+from septum.errors import ConfigError, DeviceError
+from septum.machine.device import be_deterministic
+from septum.machine.memory import LARGE_ARRAY, hold_little
+from septum.model.model import Model, load
+from septum.training.fit import Record, fit
+from septum.training.holdout import hold_out, nothing_held_out
+from septum.training.memory import check_largest, data_bytes, largest_bytes, room_for_data
+from septum.training.processes import ALONE, Processes
+from septum.training.recipe import recipe
+from septum.training.run import RunFolder
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked of `septum train`."""
+
+    data: Path
+    output: Path
+    labels: Path | None = None
+    recipe: str | None = None
+    budget: float | None = None  # seconds
+    steps: int | None = None
+    max_memory: int | None = None  # bytes
+    deterministic: bool = False
+    begin: float | None = None  # of the budget, by time.perf_counter
+    seed: int | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    start: Path | None = None
+    resume: bool = False
+    final: bool = False
+    kind: Kind | None = None
+    channel: int | None = None
+    unlabeled: int | None = None
+
+
+def train_files(
+    request: Request, device: torch.device, processes: Processes = ALONE
+) -> Generator[Record | Said, None, Model]:
+    """Check the data, train, and with `final` train again on everything; yields records, returns the model."""
+    run, memory = RunFolder(request.output, processes.writes), request.max_memory
+    if request.resume:
+        given = [request.recipe, request.budget, request.steps, request.seed, request.start, request.changes or None]
+        given.append(request.max_memory)
+        if any(value is not None for value in given):
+            raise ConfigError("--resume goes on with the settings in config.json; leave the other settings out")
+        settings = run.config()  # says at once if there is nothing to go on with
+        request = replace(_as_begun(request, settings.source), deterministic=settings.deterministic is not None)
+        memory = settings.max_memory
+    if memory is not None:
+        hold_little(LARGE_ARRAY)
+    if request.deterministic:
+        be_deterministic()
+    images = shapes(request.data, labels=request.labels, channel=request.channel)
+    if memory is not None and device.type == "cpu":
+        check_largest(images, memory)
+    needed = data_bytes(images)
+    room, folder = room_for_data(memory, device, largest_bytes(images)), run.path / f"streamed{processes.rank}"
+    if needed <= room:
+        with _device_watched(device, run, request):
+            return (yield from _train(request, run, device, processes, None))
+    yield Said(
+        f"the data set would take {needed / 1e6:.0f} MB of memory, and {room / 1e6:.0f} MB are left for it: it is "
+        f"streamed from files in {folder}, which are removed at the end"
+    )
+    with emptied(folder), _device_watched(device, run, request):
+        return (yield from _train(request, run, device, processes, folder))
+
+
+def _as_begun(request: Request, source: DataSource | None) -> Request:
+    """The request with what was said about the data when the run was begun; ConfigError if it says otherwise."""
+    if source is None:
+        return request
+    for name in ("kind", "channel", "unlabeled"):
+        told, before = getattr(request, name), getattr(source, name)
+        if told not in (None, before):
+            begun = f"without --{name}" if before is None else f"with --{name} {before}"
+            raise ConfigError(f"{request.output} was begun {begun}, got --{name} {told}; leave it out to go on")
+    labels = request.labels or (Path(source.labels) if source.labels else None)
+    return replace(request, labels=labels, kind=source.kind, channel=source.channel, unlabeled=source.unlabeled)
+
+
+def _train(
+    request: Request, run: RunFolder, device: torch.device, processes: Processes, folder: Path | None
+) -> Generator[Record | Said, None, Model]:
+    """Train on a data set in memory, or in the files of a folder."""
+    dataset = load_dataset(
+        request.data,
+        labels=request.labels,
+        kind=request.kind,
+        channel=request.channel,
+        unlabeled=request.unlabeled,
+        folder=folder,
+    )
+    for text in [*dataset.notes, *map(str, check_dataset(dataset))]:
+        yield Said(text)
+    start = load(request.start) if request.start else None
+    config = run.config().train if request.resume else make_config(request, dataset, device, start)
+    for text in _small_images(dataset, config):
+        yield Said(text)
+    held_out = hold_out(dataset)
+    if request.final and not request.resume and processes.told(run.is_finished()):
+        _check_same(config, dataset, start, run)
+    else:
+        model = yield from fit(
+            dataset,
+            config,
+            run.path,
+            held_out=held_out,
+            budget=None if config.steps else request.budget or DEFAULT_BUDGET,
+            max_memory=request.max_memory,
+            begin=request.begin,
+            device=device,
+            resume=request.resume,
+            start=start,
+            source=DataSource(
+                data=str(request.data.resolve()),
+                labels=str(request.labels.resolve()) if request.labels else None,
+                kind=request.kind,
+                channel=request.channel,
+                unlabeled=request.unlabeled,
+            ),
+            processes=processes,
+        )
+    if not request.final:
+        yield Said(f"the model is {run.model_file}")
+        return model
+    return (yield from _train_on_everything(dataset, run, device, processes))
+
+
+DEFAULT_BUDGET = 20 * 60.0  # seconds
+DEVICE_FAILED = (
+    "CUDA error",
+    "CUDA driver error",
+    "cuDNN error",
+    "CUBLAS_STATUS",
+    "MPS backend",
+)  # in texts of PyTorch
+
+
+@contextmanager
+def _device_watched(device: torch.device, run: RunFolder, request: Request) -> Iterator[None]:
+    """Say in one sentence that a device failed, and how to go on."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.AcceleratorError) and not any(text in str(error) for text in DEVICE_FAILED):
+            raise
+        saved = run.load_checkpoint()
+        kept = f"all up to step {saved[1]['step']} is saved" if saved else "nothing was saved yet"
+        again = f"septum train {request.data} --output {request.output} --resume{' --final' * request.final}"
+        raise DeviceError(
+            f"the {device.type} device failed or disappeared ({str(error).splitlines()[0]}); {kept}: see that it is "
+            f"there, for example with nvidia-smi, then {'go on with: ' + again if run.exists() else 'begin again'}"
+        ) from None
+
+
+def make_config(request: Request, dataset: Dataset, device: torch.device, start: Model | None) -> TrainConfig:
+    """Return the recipe's settings for this data, with the user's changes."""
+    if request.steps is not None and request.steps < 1:
+        raise ConfigError(f"--steps must be at least 1, got {request.steps}")
+    changes = dict(request.changes)
+    if request.budget is not None and (request.steps is not None or "steps" in changes):
+        raise ConfigError("a budget and a number of steps both say how long to train; give one of them")
+    if start is not None:
+        if network := [name for name in changes if name.split(".")[0] == "unet"]:
+            raise ConfigError(f"--from takes the network as it is, without --set {network[0]}; leave one of them out")
+        changes |= _begin_with(start.card.config, dataset, changes)
+    if request.steps is not None:
+        changes["steps"] = request.steps
+    if request.seed is not None:
+        changes["seed"] = request.seed
+    config = recipe(request.recipe or "fast", dataset, device, changes)
+    _check_fit(config, dataset)
+    return config
+
+
+def _begin_with(before: TrainConfig, dataset: Dataset, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model to begin with decides; refuse one that has learned to say something else."""
+    if before.kind != dataset.kind:
+        raise ConfigError(
+            f"the model of --from has learned {before.kind}, but these labels are {dataset.kind}; "
+            f"begin with another model, or force the labels by --kind {before.kind}"
+        )
+    told = changes.get("instances", before.instances)
+    if dataset.kind == "instances" and told != before.instances:
+        raise ConfigError(
+            f"the model of --from has learned instances={before.instances}, got --set instances={told}; "
+            "leave it out, or begin with another model"
+        )
+    return {"unet": before.unet.model_dump(), "instances": before.instances}
+
+
+def _check_fit(config: TrainConfig, dataset: Dataset) -> None:
+    """Refuse a target or a network that was told and does not fit the data."""
+    if config.kind != dataset.kind:
+        raise ConfigError(
+            f"kind is {config.kind!r} in the settings, but these labels are {dataset.kind}; "
+            f"leave it out, or force the labels by --kind {config.kind}"
+        )
+    needed = {"in_channels": dataset.channels, "n_classes": TARGETS[config.target].n_classes(dataset.n_classes - 1)}
+    for name, value in needed.items():
+        told = getattr(config.unet, name)
+        if told != value:
+            raise ConfigError(
+                f"the network has unet.{name} = {told}, but these images and labels need {value}; "
+                "leave it out, or begin with another model"
+            )
+
+
+def _small_images(dataset: Dataset, config: TrainConfig) -> list[str]:
+    small = [sample for sample in dataset.samples if min(sample.labels.shape) < config.patch]
+    if not small:
+        return []
+    return [
+        f"{len(small)} of {len(dataset.samples)} images are smaller than a training patch of {config.patch} x "
+        f"{config.patch} pixels, which they fill by mirroring; --set patch=N makes patches smaller"
+    ]
+
+
+def _check_same(config: TrainConfig, dataset: Dataset, start: Model | None, run: RunFolder) -> None:
+    """Refuse a final training with other data, settings or first weights than those whose scores it will carry."""
+    settings, begun_with = run.config(), _start_of(run)
+    run.check_data(dataset.hashes)
+    before = settings.train.with_changes(settings.asked)
+    asked = config if config.steps else config.with_changes({"steps": before.steps})
+    if asked != before or (start and not (begun_with and _same_weights(start, begun_with))):
+        raise ConfigError(
+            f"{run.path} was trained with other settings; go on with those by --resume --final, "
+            "or choose another --output"
+        )
+
+
+def _start_of(run: RunFolder) -> Model | None:
+    """The model that a run was begun with."""
+    return load(run.start_file) if run.start_file.exists() else None
+
+
+def _same_weights(one: Model, other: Model) -> bool:
+    first, second = one.net.state_dict(), other.net.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _train_on_everything(
+    dataset: Dataset, run: RunFolder, device: torch.device, processes: Processes
+) -> Generator[Record | Said, None, Model]:
+    """Train again with nothing held out, as the run before: its settings, first weights and number of steps."""
+    before = run.config()
+    final = RunFolder(run.path / "final", processes.writes)
+    steps = processes.told(run.last_step())  # that were done, also if it ended early
+    yield Said(f"final training on everything, {steps} steps; its scores are those of the run before")
+    model = yield from fit(
+        dataset,
+        before.train.with_changes({"steps": steps}),
+        final.path,
+        held_out=nothing_held_out(),
+        max_memory=before.max_memory,
+        device=device,
+        resume=processes.told(final.exists()),
+        start=_start_of(run),
+        processes=processes,
+    )
+    judged = load(run.model_file).card
+    card = model.card.with_changes(
+        {
+            "scores": judged.scores,
+            "held_out": f"scores are of the run before it: {before.held_out}",
+            "config.decoding": judged.config.decoding.model_dump(),
+        }
+    )
+    final_model = Model(model.net, card)
+    final.save_model(final_model)
+    yield Said(f"the model is {final.model_file}")
+    return final_model

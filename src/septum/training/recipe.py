@@ -1,0 +1,89 @@
+"""From a budget of time to a number of steps, and from a recipe to the settings of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from septum.config import AugmentConfig, Decoding, TrainConfig, UNetConfig, WeightMapConfig
+from septum.core.objects import smallest_hole, smallest_inner_object
+from septum.core.targets import TARGETS
+from septum.data.dataset import Dataset, Sample
+from septum.machine.device import fastest_precision
+
+
+def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Return the settings of a recipe for a data set, with the user's changes.
+
+    ``paper``: the paper's network and training to the letter; learning rate and schedule are ours, since the paper
+    does not state them (docs/baseline.md). ``fast``: the same network family, narrower on a CPU, normalised by image,
+    trained with Adam; instances by their cores, with classes in balance; of classes the overlap counts too (Dice). Its
+    settings come from a contest (benchmarks/contest.py).
+    """
+    changes = dict(changes or {})
+    kind = dataset.kind
+    instances = changes.setdefault("instances", "border" if name == "paper" else "rim")
+    target = TARGETS.get("classes" if kind == "classes" else instances, TARGETS["border"])
+    network = {"in_channels": dataset.channels, "n_classes": target.n_classes(dataset.n_classes - 1)}
+    if name == "paper":
+        config = TrainConfig(
+            recipe="paper",
+            kind=kind,
+            unet=UNetConfig(**network),
+            augment=AugmentConfig(),
+            optimizer="sgd",
+            momentum=0.99,
+            learning_rate=1e-4,
+            schedule="constant",
+            patch=388,
+            batch=1,
+        )
+    else:
+        config = TrainConfig(
+            recipe="fast",
+            kind=kind,
+            unet=UNetConfig(
+                **network, base_channels=16 if device.type == "cpu" else 64, dropout=0.0, normalization="image"
+            ),
+            weight_map=WeightMapConfig(balance="none" if kind == "classes" else "frequency"),
+            dice=1.0 if kind == "classes" else 0.0,
+            decoding=_sizes(dataset.samples, target) if kind == "instances" else Decoding(),
+            optimizer="adam",
+            precision=fastest_precision(device),
+            learning_rate=2e-3,
+            schedule="cosine",
+            weight_average=0.99,
+            patch=260,
+            batch=1,
+        )
+    return config.with_changes(changes)
+
+
+def _sizes(samples: Sequence[Sample], target: Any) -> Decoding:
+    """What the training labels say about sizes.
+
+    Debris: smaller than a quarter of the smallest object that neither the edge of its image nor that of what is
+    annotated cuts. Holes: as small, and
+    smaller than any hole in the labels. Reach: what the representation needs to give every object all of its pixels.
+    """
+    objects = [size for size in map(smallest_inner_object, map(_uncut, samples)) if size]
+    debris = min(objects, default=0) // 4
+    holes = [size for sample in samples if (size := smallest_hole(sample.labels))]
+    return Decoding(
+        smallest_object=debris,
+        largest_hole=min([debris, *(size - 1 for size in holes)]),
+        reach=max((target.needed_reach(sample.labels) for sample in samples), default=0),
+    )
+
+
+def _uncut(sample: Sample) -> np.ndarray:
+    """The labels without objects beside pixels that are not annotated."""
+    if sample.ignore is None:
+        return sample.labels
+    beside = ndimage.binary_dilation(sample.ignore, np.ones((3, 3)))
+    uncut: np.ndarray = np.where(np.isin(sample.labels, sample.labels[beside]), 0, sample.labels)
+    return uncut

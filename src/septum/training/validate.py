@@ -1,0 +1,92 @@
+"""What is held out, predicted and judged; the thresholds of the decoder chosen on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from septum.config import Decoding, TrainConfig
+from septum.core.decode import decode
+from septum.core.tiling import ArraySource
+from septum.core.unet import UNet
+from septum.data.dataset import Dataset, Sample
+from septum.data.keep import ArrayField, for_a_while, in_memory
+from septum.machine.generators import drain
+from septum.machine.memory import give_back
+from septum.model.predict import segment
+from septum.training.holdout import HoldOut, Region, pixels_of
+from septum.training.score import ValidationImage, validation_scores
+from septum.training.step import memory_format
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A held-out image: what the network says, the truth, and where it is judged."""
+
+    sample: Sample
+    block: Region
+    probabilities: ArrayField[np.ndarray] = ArrayField()
+
+
+def predictions(net: UNet, config: TrainConfig, dataset: Dataset, held_out: HoldOut, max_memory: int) -> Iterator[Part]:
+    """Class probabilities of what is held out, image by image."""
+    net.eval()
+    order = memory_format(config, net.output.weight.device)
+    for index, block in held_out.blocks.items():
+        sample = dataset.samples[index]
+        predicted = drain(segment(net, config, ArraySource(sample.image), max_memory=max_memory))
+        net.to(memory_format=order)  # type: ignore[call-overload]  # the optimiser's state lies as the weights did
+        yield Part(sample, block, predicted.probabilities)
+        del predicted
+        give_back()
+
+
+def judged(parts: Iterable[Part], decoding: Decoding, config: TrainConfig, dataset: Dataset) -> dict[str, float]:
+    """Scores on what is held out, pooled over it; empty if nothing is, or nothing is there to find."""
+
+    def image(part: Part) -> ValidationImage:
+        labels = decode(config.target, part.probabilities, decoding)[part.block]
+        ignore = None if part.sample.ignore is None else part.sample.ignore[part.block]
+        return ValidationImage(labels, part.sample.labels[part.block], ignore)
+
+    return validation_scores(map(image, parts), dataset.kind, dataset.n_classes)
+
+
+def bytes_kept(held_out: HoldOut, dataset: Dataset, config: TrainConfig) -> int:
+    """Bytes of the probabilities that are kept in memory while thresholds are chosen on what is held out."""
+    if dataset.keep is not in_memory or config.kind == "classes":
+        return 0
+    return 4 * config.unet.n_classes * pixels_of(held_out, dataset)
+
+
+THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7)  # that are tried, those nearest to 1/2 first
+GAIN = 0.01  # of the score: what another threshold has to be better by, since few images are judged
+
+
+def choose_decoding(parts: Iterable[Part], config: TrainConfig, dataset: Dataset) -> tuple[Decoding, dict[str, float]]:
+    """Choose the thresholds of the decoder on what is held out, both as one and then each; the scores with them.
+
+    Of all that come within `GAIN` of the best score, the one that was chosen before, or nearest to 1/2. Settings as
+    they were and no scores if nothing is held out, or nothing is there to find. Classes have no thresholds.
+    """
+    decoding = config.decoding.with_changes({"seed": THRESHOLDS[0], "foreground": THRESHOLDS[0]})
+    if config.kind == "classes":
+        return config.decoding, judged(parts, decoding, config, dataset)
+    with for_a_while(dataset.keep) as keep:
+
+        def kept(part: Part) -> Part:
+            return replace(part, probabilities=keep(part.probabilities))
+
+        parts = list(map(kept, parts))
+        scores = judged(parts, decoding, config, dataset)
+        if not scores:
+            return config.decoding, scores
+        for names in (("seed", "foreground"), ("seed",), ("foreground",)):
+            others = [decoding.with_changes(dict.fromkeys(names, threshold)) for threshold in THRESHOLDS]
+            scored = [(other, judged(parts, other, config, dataset)) for other in others if other != decoding]
+            tried = [(decoding, scores), *scored]
+            best = max(scores["score"] for _, scores in tried)
+            decoding, scores = next(entry for entry in tried if entry[1]["score"] >= best - GAIN)
+    return decoding, scores
