@@ -1,18 +1,33 @@
-"""Generators that yield records and return a result."""
+"""Generators that yield records on the way and return a result at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
+Record = TypeVar("Record")
 Result = TypeVar("Result")
 
 
-def drain(steps: Generator[object, None, Result]) -> Result:
-    """Run a generator to its end and return its result."""
+def drain(steps: Generator[Record, None, Result], each: Callable[[Record], object] | None = None) -> Result:
+    """Run a generator to its end, call `each` with every record it yields, and return its result.
+
+    Examples
+    --------
+    >>> def halves():
+    ...     yield "first"
+    ...     yield "second"
+    ...     return 2
+    >>> drain(halves(), print)
+    first
+    second
+    2
+    """
     while True:
         try:
-            next(steps)
+            record = next(steps)
         except StopIteration as end:
             result: Result = end.value
             return result
+        if each is not None:
+            each(record)
