@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from tests.cli.test_commands import assert_refused, grow, run, small_disk, spawn
 
 import septum
 from septum.data.images import open_image
 from septum.data.simulate import cells
+from tests.cli.test_commands import assert_refused, grow, run, small_disk, spawn
 from tests.prediction.streaming.test_job import make_model, tree
 
 # dask's own: sockets that its processes leave to the garbage collector
