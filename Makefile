@@ -1,22 +1,26 @@
-# Two commands do all the set-up on a machine that has Python 3.11 or newer, make and a package index:
-#   make demo     train on half of a real image, judge on the other half, show the report
-#   make test     run the tests
-# make check is what every change has to pass. Another Python: make demo PYTHON=python3.12
+# Two commands set everything up on a machine that has Python 3.11 or newer, make and a package index:
+#   make demo     train on half of a real image, score the other half, write the report
+#   make test     run the tests, except the slow ones
+# make slow runs the slow tests; make check runs everything that a change has to pass.
+# With another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 BIN = .venv/bin
-# editable, so that one environment serves all targets and never runs a stale copy of the sources
+# editable: one environment serves all targets and never runs a stale copy of the sources
 INSTALL = $(BIN)/pip install --disable-pip-version-check -c constraints.txt -e
-# a process per core, at most four: most tests keep to one core each
+# one process per core, at most four: most tests use a single core
 PYTEST = $(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test lint check clean
+.PHONY: demo test slow lint check clean
 
 demo: .venv/demo
 	$(BIN)/septum demo
 
 test: .venv/dev
-	$(PYTEST)
+	$(PYTEST) -m "not slow"
+
+slow: .venv/dev
+	$(PYTEST) -m slow
 
 lint: .venv/dev
 	$(BIN)/ruff format --check .
