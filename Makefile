@@ -1,7 +1,7 @@
 # Two commands set everything up on a machine that has Python 3.11 or newer, make and a package index:
 #   make demo     train on half of a real image, score the other half, write the report
 #   make test     run the tests, except the slow ones
-# make slow runs the slow tests; make check runs everything that a change has to pass.
+# make slow runs the slow tests; make docs builds the documentation into site/; make check runs everything that a change has to pass.
 # With another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ INSTALL = $(BIN)/pip install --disable-pip-version-check -c constraints.txt -e
 # one process per core, at most four: most tests use a single core
 PYTEST = $(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test slow lint check clean
+.PHONY: demo test slow lint docs check clean
 
 demo: .venv/demo
 	$(BIN)/septum demo
@@ -28,11 +28,14 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint
+docs: .venv/dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check: lint docs
 	$(PYTEST)
 
 clean:
-	rm -rf .venv
+	rm -rf .venv site
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -41,5 +44,5 @@ clean:
 
 .venv/dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(INSTALL) ".[demo,dev]"
+	$(INSTALL) ".[demo,dev,docs]"
 	touch .venv/demo $@
