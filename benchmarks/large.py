@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import record
@@ -29,6 +29,7 @@ import torch
 import zarr
 from tests.engine.test_decode_blocks import crowd, in_blocks
 
+from septum.choices import Kind
 from septum.config import Decoding, TrainConfig, UNetConfig, paper_2015
 from septum.core.decode import decode
 from septum.core.layout import plan_layout
@@ -54,7 +55,7 @@ import resource
 print(plan.tiles, plan.redundancy, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"""
 
 
-def model_file(folder: Path, unet: UNetConfig, kind: Literal["classes", "instances"] = "classes") -> Path:
+def model_file(folder: Path, unet: UNetConfig, kind: Kind = "classes") -> Path:
     """A network with random weights."""
     card = ModelCard(
         config=TrainConfig(kind=kind, unet=unet),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from septum.config import Kind
+from septum.choices import Kind
 from septum.data.dataset import from_arrays
 from septum.evaluation.evaluate import evaluate_arrays as evaluate
 from septum.machine.generators import drain

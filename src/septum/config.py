@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from septum.choices import Kind, Recipe
 from septum.errors import ConfigError, did_you_mean
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -67,9 +68,6 @@ def _sentence(settings: type[Settings], error: ValidationError) -> str:
         return f"{settings.__name__} needs a value for {name!r}"
     expected = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     return f"{settings.__name__}.{name} {expected}, got {first['input']!r}"
-
-
-Kind = Literal["instances", "classes"]  # what the numbers of a label image mean
 
 
 class DataSource(Settings):
@@ -144,7 +142,7 @@ class Decoding(Settings):
 class TrainConfig(Settings):
     """Everything that decides the weights of a trained network, given the data."""
 
-    recipe: Literal["paper", "fast"] = "fast"
+    recipe: Recipe = "fast"
     kind: Kind = "instances"  # what the labels are
     instances: Literal["border", "rim"] = "border"  # how instances are represented (septum.core.targets)
     unet: UNetConfig

@@ -1,13 +1,13 @@
 import os
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
+from septum.choices import Kind
 from septum.core.overlay import AGREEMENT, CONFUSED, PALETTE, PREDICTION, TRUTH, overlay, paint, to_rgb
 from septum.errors import ImageError
 
@@ -195,7 +195,7 @@ def test_missed_and_invented_objects_are_filled_and_a_merger_shows_the_lost_boun
 
 
 @pytest.mark.parametrize("kind", ["instances", "classes"])
-def test_swapping_truth_and_prediction_swaps_their_fills(kind: Literal["instances", "classes"]) -> None:
+def test_swapping_truth_and_prediction_swaps_their_fills(kind: Kind) -> None:
     one = bricks(3, 3, size=12, gap=3)
     other = np.roll(one, 4, axis=1)
     black = np.zeros((36, 36, 3), np.uint8)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import expand_labels
 
+from septum.choices import Kind
 from septum.errors import ImageError
 
 Rgb = NDArray[np.uint8]  # (Y, X, 3)
@@ -100,7 +99,7 @@ def overlay(
     labels: NDArray,
     *,
     truth: NDArray | None = None,
-    kind: Literal["instances", "classes"] = "instances",
+    kind: Kind = "instances",
 ) -> Rgb:
     """Draw labels on an image: `paint` on `to_rgb`.
 
@@ -124,9 +123,7 @@ def overlay(
     return paint(to_rgb(image), labels, truth=truth, kind=kind)
 
 
-def paint(
-    rgb: Rgb, labels: NDArray, *, truth: NDArray | None = None, kind: Literal["instances", "classes"] = "instances"
-) -> Rgb:
+def paint(rgb: Rgb, labels: NDArray, *, truth: NDArray | None = None, kind: Kind = "instances") -> Rgb:
     """Draw labels on a picture, such as a crop of what `to_rgb` returned.
 
     Without a truth, an instance has an outline and a faint fill in a colour that follows from the label numbers and

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Literal
 
+from septum.choices import Kind
 from septum.data.files import write_text
 from septum.errors import DatasetError, did_you_mean
 
@@ -25,7 +25,7 @@ class Entry:
 
     name: str
     title: str
-    kind: Literal["instances", "classes"]
+    kind: Kind
     url: str
     sha256: str | None  # of the archive; None: none is published, the first download's is kept and compared
     megabytes: int  # of the archive, roughly

@@ -43,7 +43,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from septum.config import Kind
+from septum.choices import Kind
 from septum.data.dataset import Dataset, Sample, survey
 from septum.data.findings import Finding, finding
 from septum.data.kind import components

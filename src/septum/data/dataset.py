@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from septum.config import Kind
+from septum.choices import Kind
 from septum.data.findings import Finding, finding
 from septum.data.images import as_channels, is_grey, open_image
 from septum.data.keep import InFiles, Keep, in_memory

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import ndimage
 
-from septum.config import Kind
+from septum.choices import Kind
 
 WHOLE = 0.9  # a number is one piece if its largest component has this share of its pixels
 MOSTLY = 0.8  # share of the numbers that must be one piece for the labels to be instances

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from septum.config import Kind
+from septum.choices import Kind
 from septum.core.metrics import ctc, isbi
 from septum.core.metrics.checks import check_same_shape
 from septum.core.metrics.overlap import Scores, overlap

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import label
 
-from septum.config import Kind
+from septum.choices import Kind
 from septum.core.metrics.checks import Mask, check_probabilities, check_same_shape
 from septum.core.metrics.contingency import contingency
 from septum.data.kind import MOST_CLASSES, decide_kind

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from septum.config import Kind
+from septum.choices import Kind
 from septum.core.metrics import confidence, ctc, isbi, matching, overlap
 from septum.core.metrics.confidence import Interval
 from septum.core.metrics.ctc import FrameScores, SequenceScores

@@ -6,11 +6,12 @@ import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
 
+from septum.choices import Recipe
 from septum.config import Settings
 from septum.data.images import write_png
 from septum.errors import ConfigError, DatasetError, did_you_mean
@@ -40,7 +41,7 @@ class ReproductionSettings(Settings):
     """What a reproduction was begun with; kept beside its results, so that none are mixed."""
 
     experiment: str
-    recipe: Literal["paper", "fast"] = "fast"
+    recipe: Recipe = "fast"
     budget: float | None = DEFAULT_BUDGET  # seconds per fold
     changes: dict[str, Any] = Field(default_factory=dict)
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from septum.config import Kind, Settings, TrainConfig, TtaConfig, train_config_from_1
+from septum.choices import Kind
+from septum.config import Settings, TrainConfig, TtaConfig, train_config_from_1
 from septum.core.normalize import Normalization
 from septum.core.tiling import ArraySource
 from septum.core.unet import UNet

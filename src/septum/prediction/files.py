@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from septum.config import Kind, TtaConfig
+from septum.choices import Kind
+from septum.config import TtaConfig
 from septum.core.layout import TooLittleMemory, plan_layout
 from septum.core.objects import Row, measure_objects
 from septum.core.overlay import overlay

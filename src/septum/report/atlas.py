@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from scipy import ndimage
 
-from septum.config import Kind
+from septum.choices import Kind
 from septum.core.metrics import isbi
 from septum.core.metrics.warping import MISMATCHES
 from septum.core.overlay import CONFUSED, MARK, Rgb, paint, to_rgb

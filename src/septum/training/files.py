@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from septum.config import DataSource, Kind, TrainConfig
+from septum.choices import Kind
+from septum.config import DataSource, TrainConfig
 from septum.core.targets import TARGETS
 from septum.data.check import check_dataset
 from septum.data.dataset import Dataset, load_dataset, shapes

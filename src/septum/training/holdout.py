@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from septum.config import Kind
+from septum.choices import Kind
 from septum.data.dataset import Dataset, Sample
 from septum.data.kind import components
 

@@ -9,11 +9,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
+from septum.choices import Statistics, StoredProbability, StreamFormat
 from septum.config import TtaConfig
 from septum.core.bands import logits_in_bands
 from septum.core.layout import TooLittleMemory
@@ -50,8 +50,8 @@ PROBE_SIDE = 250  # output pixels of the tile that is timed
 class StreamOptions:
     """What a streamed prediction is asked for beyond model and image."""
 
-    format: Literal["zarr", "tiff"] = "zarr"
-    probabilities: Literal["uint8", "float16"] = "uint8"
+    format: StreamFormat = "zarr"
+    probabilities: StoredProbability = "uint8"
     tta: TtaConfig | None = None
     channel: int | None = None
     level: int = 0
@@ -60,7 +60,7 @@ class StreamOptions:
     workers: int = 1
     cluster: str | None = None
     verify: int = 0
-    statistics: Literal["image", "model"] = "image"
+    statistics: Statistics = "image"
 
 
 @dataclass(frozen=True)

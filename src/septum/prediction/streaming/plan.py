@@ -8,8 +8,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
+from septum.choices import Statistics, StoredProbability
 from septum.config import Settings, TtaConfig, UNetConfig
 from septum.core.layout import OVERHEAD, TooLittleMemory, plan_layout
 from septum.core.normalize import Normalization
@@ -48,8 +48,8 @@ class Request(Settings):
     level: int = 0
     region: Box | None = None
     tta: TtaConfig | None = None
-    probabilities: Literal["uint8", "float16"] = "uint8"
-    statistics: Literal["image", "model"] = "image"  # where the brightness comes from
+    probabilities: StoredProbability = "uint8"
+    statistics: Statistics = "image"  # where the brightness comes from
     device: str = "cpu"
 
 
