@@ -29,8 +29,9 @@ from septum.machine.generators import drain
 from septum.model.model import Model, ModelCard, fingerprint
 from septum.model.predict import predict_probabilities
 from septum.prediction import files as module
-from septum.prediction.files import FileDone, FileStarted, FrameProgress, list_inputs, predict_files
-from septum.prediction.streaming.files import StreamDone, StreamOptions, StreamStarted
+from septum.prediction.files import list_inputs, predict_files
+from septum.prediction.records import FileDone, FileStarted, FrameProgress, StreamDone, StreamStarted
+from septum.prediction.streaming.files import StreamOptions
 
 SHAPE = (36, 44)
 PIXEL_SIZE = (0.5, 0.25)  # micrometre

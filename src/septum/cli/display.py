@@ -128,18 +128,18 @@ class PredictionDisplay(Display):
                 self.say(note)
         elif name == "StreamProgress":
             if self.fresh:  # what was done before says nothing about the pace
-                self.progress.reset(self.task, total=1.0, completed=record.part)
+                self.progress.reset(self.task, total=1.0, completed=record.fraction)
                 self.fresh = False
-            self.advance(f"{self.name}: {record.step}", record.part, 1.0)
+            self.advance(f"{self.name}: {record.step}", record.fraction, 1.0)
         elif name == "StreamDone":
             self.file += 1
             self.say_done(record)
             if record.certificates:
                 worst = max(record.certificates, key=lambda one: one.difference)
-                differing = sum(one.labels for one in record.certificates)
+                differing = sum(one.differing for one in record.certificates)
                 print(
                     f"{record.path.name}: {len(record.certificates)} regions verified, largest difference "
-                    f"{worst.difference:.6f} (stored to +-{worst.step:.6f}), {differing} differing labels"
+                    f"{worst.difference:.6f} (stored to +-{worst.rounding:.6f}), {differing} differing labels"
                 )
         elif name == "FileDone":
             self.file += 1

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,9 +40,9 @@ from septum.errors import ConfigError, ImageError
 from septum.machine.memory import DEFAULT_MEMORY, resident
 from septum.model.model import Model
 from septum.model.predict import PixelsDone, Prediction, segment
+from septum.prediction.records import FileDone, FileRecord, FileStarted, FrameProgress, StreamRecord
 from septum.prediction.streaming.files import (
     StreamOptions,
-    StreamRecord,
     is_begun,
     make_plan,
     needs_streaming,
@@ -56,37 +55,6 @@ PIXEL_SIZE_TOLERANCE = 1.2  # ratio beyond which the image's scale is said to di
 JOURNAL = "predictions.json"  # of every image: with what it was segmented, and into which files
 TABLE = "objects.csv"
 Table = dict[str, list[Row]]  # the objects of each image, by its stem
-
-
-@dataclass(frozen=True)
-class FileStarted:
-    """An image is opened; `notes` are what must be said of it."""
-
-    path: Path
-    frames: int
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class FrameProgress:
-    """Pixels done of one frame."""
-
-    frame: int
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class FileDone:
-    """The results of an image are written, or were there (`skipped`)."""
-
-    path: Path
-    outputs: tuple[Path, ...]
-    objects: int
-    skipped: bool
-
-
-FileRecord = FileStarted | FrameProgress | FileDone
 
 
 def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:

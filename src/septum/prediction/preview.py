@@ -15,7 +15,7 @@ from septum.data.names import stem_of
 from septum.machine.generators import drain
 from septum.model.model import Model
 from septum.model.predict import segment
-from septum.prediction.files import FileDone
+from septum.prediction.records import FileDone
 
 LARGEST = 1024  # pixels per side of a preview
 

@@ -31,13 +31,11 @@ from septum.errors import ConfigError, ImageError, OutputError
 from septum.machine.generators import drain
 from septum.model.model import Model, ModelCard, fingerprint
 from septum.model.predict import fit_to_image, predict_probabilities
+from septum.prediction.records import StreamDone, StreamProgress, StreamStarted
 from septum.prediction.streaming import decode_blocks, object_table
 from septum.prediction.streaming.decode_blocks import as_probabilities
 from septum.prediction.streaming.files import (
-    StreamDone,
     StreamOptions,
-    StreamProgress,
-    StreamStarted,
     make_plan,
     parse_region,
     stream_file,
@@ -296,8 +294,8 @@ def test_the_certificate_finds_nothing_in_a_right_result_and_something_in_a_wron
     done = stream(model_path, image, tmp_path / "out", StreamOptions(verify=5))[-1]
     assert len(done.certificates) == 5
     for one in done.certificates:
-        assert one.difference <= 1.01 * one.step
-        assert one.labels == 0
+        assert one.difference <= 1.01 * one.rounding
+        assert one.differing == 0
     from septum.prediction.streaming import verify
 
     plan_small_tiles(model_path, image, tmp_path / "wrong")
@@ -311,8 +309,8 @@ def test_the_certificate_finds_nothing_in_a_right_result_and_something_in_a_wron
     labels = job.labels.frames[0]
     labels.write(everything, np.roll(labels.read(everything), 9, axis=2))
     for one in verify.certify(job, 3):
-        assert one.difference > 5 * one.step
-        assert one.labels > 50
+        assert one.difference > 5 * one.rounding
+        assert one.differing > 50
 
 
 def test_five_kills_at_random_moments_leave_no_trace(model_path, image, tmp_path):
@@ -586,7 +584,7 @@ def test_large_files_and_zarr_folders_are_told_apart_without_being_read(tmp_path
 
 def test_progress_rises_to_the_end_through_all_steps(model_path, image, tmp_path):
     records = [one for one in stream(model_path, image, tmp_path / "out") if isinstance(one, StreamProgress)]
-    parts = [one.part for one in records]
+    parts = [one.fraction for one in records]
     assert parts == sorted(parts)
     assert 0 < parts[0] < 0.1 < parts[-1] == pytest.approx(1)
     names = ["statistics", "tiles", "components", "objects", "labels", "pyramid", "table"]

@@ -27,6 +27,7 @@ from septum.errors import ConfigError, ImageError, OutputError
 from septum.machine.memory import hold_little, lacks_memory, resident
 from septum.model.model import Model
 from septum.model.predict import in_fastest_order
+from septum.prediction.records import StreamDone, StreamProgress, StreamRecord, StreamStarted
 from septum.prediction.streaming.cluster import connect, run_on
 from septum.prediction.streaming.job import PLAN, Job, Step, has_begun, open_mask, run_here
 from septum.prediction.streaming.object_table import write_table
@@ -41,7 +42,7 @@ from septum.prediction.streaming.plan import (
     smaller,
     write_or_resume,
 )
-from septum.prediction.streaming.verify import Certificate, certify
+from septum.prediction.streaming.verify import certify
 
 PROBE_SIDE = 250  # output pixels of the tile that is timed
 
@@ -61,39 +62,6 @@ class StreamOptions:
     cluster: str | None = None
     verify: int = 0
     statistics: Statistics = "image"
-
-
-@dataclass(frozen=True)
-class StreamStarted:
-    """A plan is written; the note says what will happen."""
-
-    path: Path
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class StreamProgress:
-    """How much of a step of a frame is done, and what part of the whole by the seconds that were foreseen."""
-
-    step: str
-    frame: int
-    done: int
-    total: int
-    part: float
-
-
-@dataclass(frozen=True)
-class StreamDone:
-    """The results are there; with certificates, if they were asked for."""
-
-    path: Path
-    outputs: tuple[Path, ...]
-    objects: int
-    certificates: tuple[Certificate, ...]
-    skipped: bool = False
-
-
-StreamRecord = StreamStarted | StreamProgress | StreamDone
 
 
 def stream_file(

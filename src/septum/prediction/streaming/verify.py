@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,22 +14,12 @@ from septum.core.tta import versions
 from septum.core.unet import UNet, input_size, margin
 from septum.data.sinks import quantize
 from septum.model.predict import softmax
+from septum.prediction.records import Certificate
 from septum.prediction.streaming.decode_blocks import as_probabilities
 from septum.prediction.streaming.job import Job
 
 SIDE = 128  # pixels of a region
 CONTEXT = 64  # pixels around it, beyond what the decoding looks at
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """How a region of the result compares to one pass over its surroundings."""
-
-    frame: int
-    region: Region
-    difference: float  # the largest of the probabilities, which are stored in steps
-    step: float  # half a step of what is stored: a difference that rounding explains
-    labels: int  # pixels whose label is not that of the object they lie in
 
 
 def certify(job: Job, count: int, seed: int = 0) -> Iterator[Certificate]:
