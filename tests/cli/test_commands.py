@@ -629,7 +629,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data, trained, tmp_path, monkeypatch
     def interrupt(self, record):
         show(self, record)
         if type(record).__name__ == "StepDone" and record.step == 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     folder, handler = tmp_path / "run", signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patched:

@@ -315,6 +315,7 @@ def dask_processes(workers):
             process.wait()
 
 
+@pytest.mark.posix
 def test_a_cluster_of_which_a_worker_is_killed(model, tmp_path):
     pytest.importorskip("distributed")
     image = np.concatenate([np.concatenate([picture(y + 3 * x) for x in range(9)], axis=1) for y in range(12)])
@@ -340,7 +341,7 @@ def test_a_cluster_of_which_a_worker_is_killed(model, tmp_path):
         )
         while asked.poll() is None and not list((tmp_path / "out").glob("a_work/frame0/components/*.npz")):
             time.sleep(0.01)
-        workers[0].send_signal(signal.SIGKILL)
+        workers[0].kill()
         _, said = asked.communicate(timeout=120)
         assert asked.returncode == 0, said
     assert workers[0].returncode == -signal.SIGKILL

@@ -1,13 +1,10 @@
 """What is written chunk by chunk is what comes back, valid, the same bytes in any order and after any kill."""
 
 import os
-import resource
-import signal
 import subprocess
 import sys
 import time
 import tracemalloc
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -123,7 +120,7 @@ def test_a_killed_writer_leaves_whole_chunks_only(tmp_path):
     while not (folder / "0/c/1/1").exists():
         assert writer.poll() is None
         time.sleep(0.003)
-    writer.send_signal(signal.SIGKILL)
+    writer.kill()
     writer.wait()
     output = open_zarr_output(folder)
     sink = output.frames[0]
@@ -206,29 +203,18 @@ def test_an_output_of_another_layout_is_not_touched(tmp_path):
     assert tree(tmp_path) == before
 
 
-@contextmanager
-def full_disk(size):
-    """Files cannot grow beyond a size, which the system reports like a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_gives_one_sentence_and_keeps_what_is_done(tmp_path):
+def test_a_full_disk_gives_one_sentence_and_keeps_what_is_done(tmp_path, file_size_limit):
     output, values = make(tmp_path / "a.zarr")
     sink, (first, second, *_) = output.frames[0], regions()
     sink.write(first, values[0][(slice(None), *first)])
-    with full_disk(50_000):
+    with file_size_limit(50_000):
         for write in (
             lambda: sink.write(second, values[0][(slice(None), *second)]),
             lambda: write_tiff(tmp_path / "a.tif", output),
         ):
             with pytest.raises(OutputError, match=r"cannot write .*a.(zarr|tif): the disk is full; free some space"):
                 write()
-    with full_disk(100), pytest.raises(OutputError, match=r"cannot write .*b.zarr: the disk is full"):
+    with file_size_limit(100), pytest.raises(OutputError, match=r"cannot write .*b.zarr: the disk is full"):
         make(tmp_path / "b.zarr")
     make(tmp_path / "b.zarr")
     assert sink.is_done(first)

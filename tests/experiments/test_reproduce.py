@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import re
 import shutil
 import signal
@@ -364,7 +363,7 @@ def test_a_stopped_reproduction_says_how_to_go_on_with_the_same_folds(cell_data,
 
     def interrupt(self, record):
         show(self, record)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(display.TrainingDisplay, "show", interrupt)
     settings = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]

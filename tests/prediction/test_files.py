@@ -437,6 +437,7 @@ def test_killed_while_doing_it_otherwise_old_and_new_results_are_not_mixed(image
     assert files(tmp_path / "out") == plain
 
 
+@pytest.mark.posix
 def test_a_truly_killed_process_leaves_nothing_visible_that_is_not_whole(tmp_path):
     paths = [write_tiff(tmp_path / f"{name}.tif", picture(seed)[0]) for seed, name in enumerate("ab")]
     MODEL.save(tmp_path / "model.safetensors")

@@ -27,6 +27,7 @@ def inputs(tmp_path, monkeypatch):
     return make_model(tmp_path), tmp_path / "a.tif"
 
 
+@pytest.mark.posix
 def test_workers_of_which_one_is_killed_write_the_same_bytes(inputs, tmp_path):
     stream(*inputs, tmp_path / "alone")
     plan_small_tiles(*inputs, tmp_path / "out")
