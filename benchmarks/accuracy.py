@@ -28,9 +28,10 @@ from septum.data.images import write_png
 from septum.machine.generators import drain
 from septum.model.model import Model, load
 from septum.model.predict import Prediction, segment
-from septum.training.fit import Validated, fit
+from septum.training.fit import fit
 from septum.training.holdout import hold_out
 from septum.training.recipe import recipe
+from septum.training.records import Validated
 from septum.training.run import RunFolder
 
 TTA = {"none": None, "rotations 7": TtaConfig(), "dihedral 8": TtaConfig(kind="dihedral", versions=8)}

@@ -29,9 +29,10 @@ from septum.data.dataset import Dataset, load_dataset
 from septum.machine.generators import drain
 from septum.model.model import SHIPPED, Model, load
 from septum.model.predict import segment
-from septum.training.fit import Validated, fit
+from septum.training.fit import fit
 from septum.training.holdout import HoldOut, hold_out, nothing_held_out
 from septum.training.recipe import recipe
+from septum.training.records import Validated
 from septum.training.run import RunFolder
 
 

@@ -16,9 +16,8 @@ import torch
 
 from septum.cli.arguments import parse_duration, parse_settings
 from septum.data.catalog import find
-from septum.experiments.fold import Progress
 from septum.experiments.reproduce import EXPERIMENTS, Asked, reproduce
-from septum.training.fit import StepDone
+from septum.training.records import ImagesDone, StepDone
 
 
 def main() -> None:
@@ -39,7 +38,7 @@ def main() -> None:
         except StopIteration as end:
             results = end.value.results
             break
-        if not isinstance(step, StepDone | Progress):
+        if not isinstance(step, StepDone | ImagesDone):
             print(step, flush=True)
     scores, folds = results.pop("scores"), results.pop("folds")
     record.save(

@@ -27,7 +27,7 @@ from septum.errors import ConfigError, DatasetError, ImageError
 from septum.experiments.em import EM, SUBMISSION, check_challenge_stack
 from septum.experiments.reproduce import EXPERIMENTS, Asked, reproduce
 from septum.model.model import load
-from septum.training.fit import StepDone
+from septum.training.records import StepDone
 
 TINY = {"unet.base_channels": 2, "unet.depth": 2, "patch": 16, "steps": 4}
 LEARNS = TINY | {"unet.base_channels": 4, "patch": 32, "steps": 50, "learning_rate": 0.01}

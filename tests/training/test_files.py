@@ -14,7 +14,8 @@ from septum.report import run as report
 from septum.training import files as train_files
 from septum.training import fit as loop
 from septum.training import memory
-from septum.training.files import Request, Said
+from septum.training.files import Request
+from septum.training.records import Notice
 from septum.training.run import RunFolder
 
 CPU = torch.device("cpu")
@@ -49,12 +50,12 @@ def test_a_data_set_larger_than_memory_is_streamed_to_the_same_weights(tmp_path,
     write_data(tmp_path / "data")
     changes = SMALL | {"instances": instances}
     records, _ = train(tmp_path / "data", tmp_path / "whole", changes=changes)
-    assert not any("streamed" in record.text for record in records if isinstance(record, Said))
+    assert not any("streamed" in record.text for record in records if isinstance(record, Notice))
     no_room(monkeypatch)
     said = []
     steps = train_files.train_files(Request(tmp_path / "data", tmp_path / "streamed", steps=8, changes=changes), CPU)
     for record in steps:
-        said += [record.text] if isinstance(record, Said) else []
+        said += [record.text] if isinstance(record, Notice) else []
         files = [*(tmp_path / "streamed" / "streamed0").glob("*.npy")]
     assert said[0] == (
         f"the data set would take 0 MB of memory, and 0 MB are left for it: it is streamed from files in "
@@ -185,7 +186,7 @@ def test_a_final_training_takes_the_steps_that_were_done_where_the_clock_ended_t
         patch.setattr("septum.training.fit.OVERTIME", 0.0)
         train(tmp_path / "data", tmp_path / "run", steps=None, budget=2.0)
     records, _ = train(tmp_path / "data", tmp_path / "run", resume=True, final=True, steps=None, changes={})
-    assert Said("final training on everything, 1 steps; its scores are those of the run before") in records
+    assert Notice("final training on everything, 1 steps; its scores are those of the run before") in records
     assert RunFolder(tmp_path / "run" / "final").last_step() == 1
     assert ">1 steps<" in report.report_run(tmp_path / "run").read_text()
 

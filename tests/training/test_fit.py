@@ -17,11 +17,12 @@ from septum.data.simulate import cells
 from septum.errors import ConfigError, DatasetError
 from septum.model.model import load
 from septum.model.tensors import read_tensors
-from septum.training.fit import Changed, EndedEarly, Planned, StepDone, Validated, fit, with_lower_rate
+from septum.training.fit import fit, with_lower_rate
 from septum.training.holdout import HoldOut, hold_out, nothing_held_out
 from septum.training.patches import Batch
 from septum.training.processes import Processes
 from septum.training.recipe import recipe
+from septum.training.records import Changed, EndedEarly, Planned, StepDone, Validated
 from septum.training.run import RunFolder
 from septum.training.step import new_state, tells_apart, train_step
 

@@ -14,10 +14,11 @@ from septum.data.images import write_labels, write_png
 from septum.data.simulate import cells
 from septum.errors import ConfigError
 from septum.model.tensors import read_tensors
-from septum.training.fit import StepDone, fit
+from septum.training.fit import fit
 from septum.training.holdout import hold_out
 from septum.training.processes import Processes
 from septum.training.recipe import recipe
+from septum.training.records import StepDone
 from septum.training.run import RunFolder
 
 SETTINGS = {

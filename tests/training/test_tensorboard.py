@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from septum.errors import ConfigError
-from septum.training.fit import Planned, StepDone, Validated
+from septum.training.records import Planned, StepDone, Validated
 from septum.training.tensorboard import TensorBoard
 
 
@@ -13,7 +13,11 @@ def test_the_curves_are_those_of_the_records_also_after_a_stop(tmp_path):
 
     parts = [
         [Planned(None, 5, 0), StepDone(1, 5, 0.9, 0), StepDone(2, 5, 0.8, 0), StepDone(3, 5, 0.7, 0)],
-        [Planned(None, 5, 2), StepDone(3, 5, 0.75, 0), Validated(3, {"score": 0.5, "f1": 0.6}, True)],
+        [
+            Planned(None, 5, 2),
+            StepDone(3, 5, 0.75, 0),
+            Validated(3, {"score": 0.5, "f1": 0.6}, True, "panoptic quality"),
+        ],
     ]
     for records in parts:
         board = TensorBoard(tmp_path)

@@ -70,7 +70,7 @@ class TrainingDisplay(Display):
 
     def show(self, record: Any) -> None:
         name = type(record).__name__
-        if name == "Said":
+        if name == "Notice":
             self.say(record.text)
         elif name == "Planned":
             self.score = ""
@@ -89,9 +89,11 @@ class TrainingDisplay(Display):
             self.score = f"  validation {record.scores['score']:.3f}"
             scores = "  ".join(f"{key} {value:.3f}" for key, value in record.scores.items() if key != "score")
             self.say(f"step {record.step}: {scores}{'  (best so far)' if record.best else ''}")
+        elif name == "Finished":
+            self.say(f"the model is {record.model_file}")
         elif name == "Changed":
             self.say(record.text)
-        elif name == "Progress":
+        elif name == "ImagesDone":
             self.advance(record.text, record.done, record.total)
         elif name == "EndedEarly":
             self.say(

@@ -21,7 +21,7 @@ from septum.data.images import as_channels, open_image, write_labels
 from septum.data.labels import read_labels
 from septum.errors import DatasetError
 from septum.experiments import figures
-from septum.experiments.fold import AVERAGING, Fold, Progress, Reference, Summary, fold_folder
+from septum.experiments.fold import AVERAGING, Fold, Reference, Summary, fold_folder
 from septum.machine.generators import drain
 from septum.model.model import Model
 from septum.model.predict import segment
@@ -29,6 +29,7 @@ from septum.report.page import Picture, Pictures, Section, Table
 from septum.report.run import LEGEND
 from septum.training.holdout import hold_out, nothing_held_out
 from septum.training.patches import prepare
+from septum.training.records import ImagesDone
 from septum.training.run import RunFolder
 
 VIDEOS = ("01", "02")
@@ -78,7 +79,9 @@ class Cells:
             for test, train in (VIDEOS, VIDEOS[::-1])
         ]
 
-    def judge(self, fold: Fold, folder: Path, model: Model, output: Path) -> Generator[Progress, None, dict[str, Any]]:
+    def judge(
+        self, fold: Fold, folder: Path, model: Model, output: Path
+    ) -> Generator[ImagesDone, None, dict[str, Any]]:
         """Predict every frame of a video; masks go to ``01_RES``, those with gold truth are scored."""
         samples = {sample.name: sample for sample in fold.test()}
         frames = frame_files(folder / fold.name)
@@ -87,7 +90,7 @@ class Cells:
             matched, begin = [], time.perf_counter()
             files = [file for file in frames if averaging == MASKS or _name(file) in samples]
             for number, file in enumerate(files):
-                yield Progress(f"fold {fold.name}: predicting, averaging {averaging}", number, len(files))
+                yield ImagesDone(f"fold {fold.name}: predicting, averaging {averaging}", number, len(files))
                 image = open_image(file)
                 pixels = as_channels(image.frames[0].read(), model.card.channels, file.name)
                 source = ArraySource(pixels, image.pixel_size)
@@ -96,7 +99,7 @@ class Cells:
                     write_labels(mask_file(output, _name(file)), labels)
                 if sample := samples.get(_name(file)):
                     matched.append(ctc.match_frame(sample.labels, labels, frame=sample.name))
-            yield Progress(f"fold {fold.name}: predicting, averaging {averaging}", len(files), len(files))
+            yield ImagesDone(f"fold {fold.name}: predicting, averaging {averaging}", len(files), len(files))
             pooled = ctc.pool(matched)
             scores[averaging] = {
                 "seg": pooled.seg_over_these_frames,

@@ -21,10 +21,10 @@ from septum.machine.generators import drain
 from septum.model.predict import segment
 from septum.report.page import Picture, Pictures, Section, Text, training_sections, write_page
 from septum.report.run import LEGEND, score_headline
-from septum.training.files import Said
-from septum.training.fit import Record, fit
+from septum.training.fit import fit
 from septum.training.holdout import nothing_held_out
 from septum.training.recipe import recipe
+from septum.training.records import Notice, Record
 from septum.training.run import RunFolder
 from septum.training.score import ValidationImage, validation_scores
 
@@ -62,12 +62,12 @@ def nuclei() -> tuple[np.ndarray, np.ndarray]:
         return open_image(image).frames[0].read(), read_labels(labels).frames[0]
 
 
-def run_demo(output: Path) -> Generator[Record | Said, None, DemoResult]:
+def run_demo(output: Path) -> Generator[Record, None, DemoResult]:
     """Train on the left half, judge on the right half; yields records."""
     image, labels = nuclei()
     half = image.shape[2] // 2
     run = RunFolder(output / "run")
-    yield Said("512 x 512 fluorescent nuclei (from stardist, BSD-3): training on the left half, judging on the right")
+    yield Notice("512 x 512 fluorescent nuclei (from stardist, BSD-3): training on the left half, judging on the right")
     dataset = from_arrays([image[:, :, :half]], [labels[:, :half]])
     if run.exists():
         if run.config().data != dataset.hashes:

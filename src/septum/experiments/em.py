@@ -22,7 +22,7 @@ from septum.data.files import atomic_path
 from septum.data.images import SUFFIXES, open_image
 from septum.errors import DatasetError, ImageError
 from septum.experiments import figures
-from septum.experiments.fold import AVERAGING, Fold, Progress, Reference, Summary, fold_folder
+from septum.experiments.fold import AVERAGING, Fold, Reference, Summary, fold_folder
 from septum.machine.generators import drain
 from septum.model.model import Model
 from septum.model.predict import segment
@@ -30,6 +30,7 @@ from septum.report.page import Picture, Pictures, Section, Table, Text
 from septum.report.run import LEGEND
 from septum.training.holdout import HoldOut, hold_out, nothing_held_out
 from septum.training.patches import prepare
+from septum.training.records import ImagesDone
 from septum.training.run import RunFolder
 
 SLICES, BLOCK = 30, 6
@@ -97,7 +98,9 @@ class _Em:
             folds.append(Fold(CHALLENGE, last, partial(load_pairs, pairs, kind="classes"), list, _nothing_held_out))
         return folds
 
-    def judge(self, fold: Fold, folder: Path, model: Model, output: Path) -> Generator[Progress, None, dict[str, Any]]:
+    def judge(
+        self, fold: Fold, folder: Path, model: Model, output: Path
+    ) -> Generator[ImagesDone, None, dict[str, Any]]:
         """Predict the interior of cells, with every averaging; score it, or write the challenge's stack."""
         if fold.name == CHALLENGE:
             images = [open_image(path).frames[0].read() for path in _test_images(folder)]
@@ -273,15 +276,15 @@ def _map_file(output: Path, fold: Fold, averaging: str) -> Path:
 
 def _predict(
     model: Model, images: Sequence[np.ndarray], averaging: str, name: str
-) -> Generator[Progress, None, tuple[np.ndarray, float]]:
+) -> Generator[ImagesDone, None, tuple[np.ndarray, float]]:
     """Return (Z, Y, X) probabilities of interior, and the seconds per image."""
     maps = []
     begin = time.perf_counter()
     for z, image in enumerate(images):
-        yield Progress(f"fold {name}: predicting, averaging {averaging}", z, len(images))
+        yield ImagesDone(f"fold {name}: predicting, averaging {averaging}", z, len(images))
         prediction = drain(segment(model.net, model.card.config, ArraySource(image), tta=AVERAGING[averaging]))
         maps.append(np.clip(prediction.probabilities[INTERIOR], 0, 1))  # a mean of softmaxes may be 1 + 1e-7
-    yield Progress(f"fold {name}: predicting, averaging {averaging}", len(images), len(images))
+    yield ImagesDone(f"fold {name}: predicting, averaging {averaging}", len(images), len(images))
     return np.stack(maps), (time.perf_counter() - begin) / len(images)
 
 

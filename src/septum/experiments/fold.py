@@ -16,23 +16,15 @@ from septum.data.files import write_text
 from septum.experiments.figures import Figure
 from septum.model.model import Model, load
 from septum.report.page import Section, Table
-from septum.training.fit import Record, fit
+from septum.training.fit import fit
 from septum.training.holdout import HoldOut
 from septum.training.recipe import recipe
+from septum.training.records import ImagesDone, Record
 from septum.training.run import RunFolder
 
 ROTATIONS = TtaConfig(kind="rotations", versions=7)  # the paper's "7 rotated versions"
 DIHEDRAL = TtaConfig(kind="dihedral", versions=8)
 AVERAGING = {"none": None, "7 rotations": ROTATIONS, "8 dihedral": DIHEDRAL}
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far something other than training is."""
-
-    text: str
-    done: int
-    total: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,9 @@ class Experiment(Protocol):
         """All folds of the data in a folder, in their order."""
         ...
 
-    def judge(self, fold: Fold, folder: Path, model: Model, output: Path) -> Generator[Progress, None, dict[str, Any]]:
+    def judge(
+        self, fold: Fold, folder: Path, model: Model, output: Path
+    ) -> Generator[ImagesDone, None, dict[str, Any]]:
         """Predict what a fold is tested on, write the results below `output`, return the scores."""
         ...
 

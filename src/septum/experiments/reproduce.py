@@ -21,7 +21,6 @@ from septum.experiments.figures import compose
 from septum.experiments.fold import (
     Experiment,
     Fold,
-    Progress,
     Summary,
     describe_training,
     fold_folder,
@@ -29,8 +28,7 @@ from septum.experiments.fold import (
     write_json,
 )
 from septum.report.page import Pictures, Section, Table, Text, write_page
-from septum.training.files import Said
-from septum.training.fit import Record
+from septum.training.records import ImagesDone, Notice, Record
 
 EXPERIMENTS: Mapping[str, Experiment] = {"em": EM, "dic-hela": DIC_HELA, "phc-u373": PHC_U373}
 DEFAULT_BUDGET = 20 * 60.0  # seconds per fold
@@ -67,7 +65,7 @@ class Reproduction:
 
 def reproduce(
     name: str, folder: Path, output: Path, asked: Asked, device: torch.device
-) -> Generator[Record | Said | Progress, None, Reproduction]:
+) -> Generator[Record | ImagesDone, None, Reproduction]:
     """Repeat an experiment of the paper; yields records, returns the results.
 
     A fold that is finished is taken as it is, an interrupted one goes on. The report is written after every fold.
@@ -94,12 +92,12 @@ def reproduce(
     settings = _settings(name, output, asked)
     results = {fold: _result(output, fold) for fold in folds}
     todo = [fold for fold in chosen if results[fold] is None]
-    yield Said(f"{experiment.title}: {len(chosen)} folds, {len(chosen) - len(todo)} of them done")
+    yield Notice(f"{experiment.title}: {len(chosen)} folds, {len(chosen) - len(todo)} of them done")
     if todo and "steps" not in settings.changes and settings.budget:
-        yield Said(f"training takes {_duration(settings.budget)} per fold, {_duration(len(todo) * settings.budget)}")
+        yield Notice(f"training takes {_duration(settings.budget)} per fold, {_duration(len(todo) * settings.budget)}")
     summary = None
     for fold in todo:
-        yield Said(f"fold {fold.name}: {fold.description}")
+        yield Notice(f"fold {fold.name}: {fold.description}")
         place, dataset = fold_folder(output, fold), fold.train()
         model = yield from train_fold(
             dataset,

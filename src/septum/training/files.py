@@ -20,19 +20,14 @@ from septum.errors import ConfigError, DeviceError
 from septum.machine.device import be_deterministic
 from septum.machine.memory import LARGE_ARRAY, hold_little
 from septum.model.model import Model, load
-from septum.training.fit import Record, fit
+from septum.training.fit import fit
 from septum.training.holdout import hold_out, nothing_held_out
 from septum.training.memory import check_largest, data_bytes, largest_bytes, room_for_data
 from septum.training.processes import ALONE, Processes
 from septum.training.recipe import recipe
+from septum.training.records import Finished, Notice, Record
 from septum.training.run import RunFolder
-
-
-@dataclass(frozen=True)
-class Said:
-    """A sentence for the user."""
-
-    text: str
+from septum.training.score import SCORE_NAMES
 
 
 @dataclass(frozen=True)
@@ -58,9 +53,7 @@ class Request:
     unlabeled: int | None = None
 
 
-def train_files(
-    request: Request, device: torch.device, processes: Processes = ALONE
-) -> Generator[Record | Said, None, Model]:
+def train_files(request: Request, device: torch.device, processes: Processes = ALONE) -> Generator[Record, None, Model]:
     """Check the data, train, and with `final` train again on everything; yields records, returns the model."""
     run, memory = RunFolder(request.output, processes.writes), request.max_memory
     if request.resume:
@@ -83,7 +76,7 @@ def train_files(
     if needed <= room:
         with _device_watched(device, run, request):
             return (yield from _train(request, run, device, processes, None))
-    yield Said(
+    yield Notice(
         f"the data set would take {needed / 1e6:.0f} MB of memory, and {room / 1e6:.0f} MB are left for it: it is "
         f"streamed from files in {folder}, which are removed at the end"
     )
@@ -106,7 +99,7 @@ def _as_begun(request: Request, source: DataSource | None) -> Request:
 
 def _train(
     request: Request, run: RunFolder, device: torch.device, processes: Processes, folder: Path | None
-) -> Generator[Record | Said, None, Model]:
+) -> Generator[Record, None, Model]:
     """Train on a data set in memory, or in the files of a folder."""
     dataset = load_dataset(
         request.data,
@@ -117,11 +110,11 @@ def _train(
         folder=folder,
     )
     for text in [*dataset.notes, *map(str, check_dataset(dataset))]:
-        yield Said(text)
+        yield Notice(text)
     start = load(request.start) if request.start else None
     config = run.config().train if request.resume else make_config(request, dataset, device, start)
     for text in _small_images(dataset, config):
-        yield Said(text)
+        yield Notice(text)
     held_out = hold_out(dataset)
     if request.final and not request.resume and processes.told(run.is_finished()):
         _check_same(config, dataset, start, run)
@@ -147,7 +140,7 @@ def _train(
             processes=processes,
         )
     if not request.final:
-        yield Said(f"the model is {run.model_file}")
+        yield _finished(run, model)
         return model
     return (yield from _train_on_everything(dataset, run, device, processes))
 
@@ -265,14 +258,21 @@ def _same_weights(one: Model, other: Model) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def _finished(run: RunFolder, model: Model) -> Finished:
+    card = model.card
+    return Finished(
+        run.path, run.model_file, card.step, run.last_step(), card.scores, SCORE_NAMES[card.config.kind], card.held_out
+    )
+
+
 def _train_on_everything(
     dataset: Dataset, run: RunFolder, device: torch.device, processes: Processes
-) -> Generator[Record | Said, None, Model]:
+) -> Generator[Record, None, Model]:
     """Train again with nothing held out, as the run before: its settings, first weights and number of steps."""
     before = run.config()
     final = RunFolder(run.path / "final", processes.writes)
     steps = processes.told(run.last_step())  # that were done, also if it ended early
-    yield Said(f"final training on everything, {steps} steps; its scores are those of the run before")
+    yield Notice(f"final training on everything, {steps} steps; its scores are those of the run before")
     model = yield from fit(
         dataset,
         before.train.with_changes({"steps": steps}),
@@ -294,5 +294,5 @@ def _train_on_everything(
     )
     final_model = Model(model.net, card)
     final.save_model(final_model)
-    yield Said(f"the model is {final.model_file}")
+    yield _finished(final, final_model)
     return final_model

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,61 +20,15 @@ from septum.training.memory import smaller
 from septum.training.patches import Images, prepare
 from septum.training.probe import begin_run
 from septum.training.processes import ALONE, Processes
+from septum.training.records import Changed, EndedEarly, Planned, Record, StepDone, Validated
 from septum.training.run import RunConfig, RunFolder
 from septum.training.schedule import CHECKPOINT_SECONDS
+from septum.training.score import SCORE_NAMES
 from septum.training.step import State, new_state, train_step
 from septum.training.validate import choose_decoding, predictions
 
 OVERTIME = 1.12  # a run that would take more than this share of its budget is ended early
 DEAD_STEPS = 25  # after so many with the same answer for every pixel a network is given up
-
-
-@dataclass(frozen=True)
-class Planned:
-    """The run is written down and about to begin, or to go on from a step."""
-
-    run: RunConfig
-    steps: int
-    step: int
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """One step of training."""
-
-    step: int
-    steps: int
-    loss: float
-    eta: float  # seconds
-
-
-@dataclass(frozen=True)
-class Validated:
-    """The scores on what is held out."""
-
-    step: int
-    scores: dict[str, float]
-    best: bool
-
-
-@dataclass(frozen=True)
-class EndedEarly:
-    """The clock forced an end before the planned number of steps."""
-
-    step: int
-    steps: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Changed:
-    """Something went wrong; the training goes on from this step with settings that were lowered."""
-
-    step: int
-    text: str
-
-
-Record = Planned | StepDone | Validated | EndedEarly | Changed
 
 
 def fit(
@@ -205,7 +158,7 @@ def fit(
                 run.save_model(Model(state.average, _card(settings, decoding, dataset, images, scores, state.step)))
             if scores:
                 run.log({"step": state.step, "validation": scores})
-                records.append(Validated(state.step, scores, best))
+                records.append(Validated(state.step, scores, best, SCORE_NAMES[config.kind]))
         overdue = settings.step_seconds is None and now - saved_at > CHECKPOINT_SECONDS  # no step was timed before
         if last or overdue or state.step % settings.checkpoint_every == 0:
             run.save_checkpoint(state.tensors(), state.numbers())

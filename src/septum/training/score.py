@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from septum.choices import Kind
 from septum.core.metrics import matching, overlap
+
+SCORE_NAMES: Mapping[Kind, str] = {"instances": "panoptic quality", "classes": "mean IoU"}  # what "score" is
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from septum.errors import ConfigError
-from septum.training.fit import Changed, Planned, StepDone, Validated
+from septum.training.records import Changed, Planned, StepDone, Validated
 
 
 class TensorBoard:
