@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from septum.config import Decoding
 from septum.core.decode import decode, fill_holes, finish, number, reach
+from septum.core.region import expand
 from septum.core.targets import TARGETS
 
 
@@ -57,7 +58,7 @@ def test_finish_depends_on_its_reach_only(target, seed):
     components = ndimage.label(TARGETS[target].seeds(chances, decoding), np.ones((3, 3)))[0].astype(np.int32)
     whole, far = finish(target, components, chances, decoding), reach(target, decoding)
     block = (slice(40, 90), slice(30, 100))
-    wider = tuple(slice(part.start - far, part.stop + far) for part in block)
+    wider = expand(block, far)
     part = finish(target, components[wider].copy(), chances[(slice(None), *wider)], decoding)
     np.testing.assert_array_equal(part[far:-far, far:-far], whole[block])
 

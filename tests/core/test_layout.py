@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from septum.config import TtaConfig, UNetConfig, paper_2015
 from septum.core.layout import plan_layout
+from septum.core.region import shape_of
 from septum.core.tiling import tiles
 from septum.core.unet import input_size, multiply_adds
 from septum.errors import ConfigError
@@ -35,7 +36,7 @@ def test_the_plan_keeps_its_budget_and_counts_what_the_tiles_cost(shape, megabyt
     assert layout.memory <= megabytes * 10**6
     assert all(part % math.lcm(step, 16) == 0 for part in layout.stride)
     if tta is None:
-        sizes = [[part.stop - part.start for part in tile.read] for tile in tiles(shape, layout.stride, 4)]
+        sizes = [shape_of(tile.read) for tile in tiles(shape, layout.stride, 4)]
         assert layout.multiply_adds == sum(multiply_adds(config, size) for size in sizes)
 
 

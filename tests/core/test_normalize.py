@@ -1,9 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from septum.core.normalize import NormalizedSource, _keys, _moments, _value, measure
+from septum.core.region import shape_of
 from septum.core.tiling import ArraySource
 from septum.errors import ImageError
 
@@ -62,7 +65,7 @@ class Cut(ArraySource):
     chunk = (7, 11)
 
     def read(self, region):
-        sizes.append((region[0].stop - region[0].start) * (region[1].stop - region[1].start))
+        sizes.append(math.prod(shape_of(region)))
         return super().read(region)
 
 

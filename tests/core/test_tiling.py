@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from septum.config import UNetConfig
+from septum.core.region import shape_of, shift
 from septum.core.tiling import (
     MEASURED,
     ArraySink,
@@ -73,7 +74,7 @@ def test_reading_mirrored_is_a_crop_of_the_padded_image(shape, start, size):
         index = reflect(np.arange(-pad, image.shape[axis] + pad), image.shape[axis])
         padded = np.take(padded, index, axis)
     region = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
-    expected = padded[(slice(None), *(slice(part.start + pad, part.stop + pad) for part in region))]
+    expected = padded[(slice(None), *shift(region, (pad, pad)))]
     np.testing.assert_array_equal(read_mirrored(ArraySource(image), region), expected)
 
 
@@ -197,7 +198,7 @@ def test_a_region_is_a_crop_of_the_whole(region):
 )
 def test_measured_tiles_lie_on_the_grid_are_alike_and_see_small_images_whole(shape, depth):
     regions = measured_tiles(shape, depth)
-    assert len({tuple(part.stop - part.start for part in region) for region in regions}) == 1
+    assert len({shape_of(region) for region in regions}) == 1
     assert len(regions) == (1 + (shape[0] > MEASURED)) * (1 + (shape[1] > MEASURED))
     seen = [np.zeros(size, bool) for size in shape]
     for region in regions:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from septum.config import TtaConfig, UNetConfig
 from septum.core.bands import band_memory
-from septum.core.tiling import Region, measured_tiles
+from septum.core.region import Region, shape_of, whole
+from septum.core.tiling import measured_tiles
 from septum.core.tta import versions
 from septum.core.unet import freeze_memory, input_size, multiply_adds, n_weights
 from septum.errors import ConfigError
@@ -133,14 +134,13 @@ def _strides(size: int, grid: int) -> list[int]:
 def _memory(
     shape: Sequence[int], stride: Sequence[int], config: UNetConfig, deepest: int, tta: TtaConfig | None, chunk: int
 ) -> int:
-    tile = tuple(slice(0, min(part, size)) for part, size in zip(stride, shape, strict=True))
-    height, width = (part.stop for part in tile)
+    height, width = (min(part, size) for part, size in zip(stride, shape, strict=True))
     rows = deepest * 2**config.depth
     network, largest, widest = 0, 0, 0
-    for region in _in_versions(shape, tile, config, tta):
-        down, across = (input_size(part.stop - part.start, config.depth) for part in region)
+    for region in _in_versions(shape, whole((height, width)), config, tta):
+        down, across = (input_size(size, config.depth) for size in shape_of(region))
         network = max(network, band_memory(config, down, across, deepest))
-        largest = max(largest, math.prod(part.stop - part.start for part in region))
+        largest = max(largest, math.prod(shape_of(region)))
         widest = max(widest, across)
     read = min(rows, down) * widest
     kept = 3 * 2 * min(chunk, height) * width * config.n_classes  # rows of a chunk, gathered and compressed
@@ -152,7 +152,7 @@ def _memory(
     if config.normalization == "none":
         return memory
     measured = measured_tiles(shape, config.depth)
-    side = max(part.stop - part.start for part in measured[0])
+    side = max(shape_of(measured[0]))
     # the network is there a second time, with the statistics of its layers built in
     memory = max(memory, OVERHEAD + freeze_memory(config, len(measured), side))
     return memory + 4 * n_weights(config)
@@ -171,8 +171,7 @@ def _work(shape: Sequence[int], stride: Sequence[int], config: UNetConfig, tta: 
         axes.append([(full, step)] * (full > 0) + [(1, rest)] * (rest > 0))
     total = 0
     for (down, height), (across, width) in itertools.product(*axes):
-        tile = (slice(0, height), slice(0, width))
-        for region in _in_versions((max(shape[0], height), max(shape[1], width)), tile, config, tta):
-            sides = [input_size(part.stop - part.start, config.depth) for part in region]
+        for region in _in_versions((max(shape[0], height), max(shape[1], width)), whole((height, width)), config, tta):
+            sides = [input_size(size, config.depth) for size in shape_of(region)]
             total += down * across * multiply_adds(config, sides)
     return total

@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from septum.core.tiling import ArraySource, Region, Source, blocks
+from septum.core.region import Region, origin_of
+from septum.core.tiling import ArraySource, Source, blocks
 from septum.errors import ImageError
 
 Mode = Literal["standardize", "percentile", "dtype"]
@@ -184,7 +185,7 @@ class _Passes:
 
     def _check_finite(self, pixels: np.ndarray, region: Region) -> None:
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            channel, row, column = np.argwhere(~np.isfinite(pixels))[0] + [0, region[0].start, region[1].start]
+            channel, row, column = np.argwhere(~np.isfinite(pixels))[0] + [0, *origin_of(region)]
             raise ImageError(
                 f"{self.name} has pixels that are NaN or infinite, the first at channel {channel}, row {row}, "
                 f"column {column}; replace such pixels, for example by 0"

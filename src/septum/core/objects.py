@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,7 +113,7 @@ class Sums:
     values: np.ndarray  # (n, C) float64, sums of grey values
 
 
-def sums_of_objects(labels: np.ndarray, image: np.ndarray, corner: tuple[int, int]) -> Sums:
+def sums_of_objects(labels: np.ndarray, image: np.ndarray, corner: Sequence[int]) -> Sums:
     """Add up the objects of a part of an image: (y, x) labels, (C, y, x) image; `corner` is where it lies in the whole.
 
     Examples

@@ -1,6 +1,6 @@
 """Regions: rectangular parts of an image with any number of axes, and the integer arithmetic on them.
 
-A region has one slice per spatial axis, each with an integer start and stop and no step. It may reach outside the image,
+A region has one slice per spatial axis, with an integer start and stop and no step. It may reach outside the image,
 except where something is read or written.
 """
 

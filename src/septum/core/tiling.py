@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from septum.core.region import Region, origin_of, shape_of, shift
 from septum.core.unet import check_stride, input_size, margin
-
-Region = tuple[slice, ...]
 
 
 class Source(Protocol):
@@ -94,9 +93,7 @@ class Tile:
 
     def place(self, depth: int) -> Region:
         """Return which pixels of the image `write` stands for."""
-        starts = [read.start + margin(depth) + crop.start for read, crop in zip(self.read, self.crop, strict=True)]
-        sizes = [crop.stop - crop.start for crop in self.crop]
-        return tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
+        return shift(self.crop, [start + margin(depth) for start in origin_of(self.read)])
 
 
 def tiles(shape: Sequence[int], stride: Sequence[int], depth: int, origin: Sequence[int] = (0, 0)) -> Iterator[Tile]:
@@ -221,11 +218,8 @@ def read_mirrored(source: Source, region: Region) -> np.ndarray:
     ]
     inside = tuple(slice(int(index.min()), int(index.max()) + 1) for index in indices)
     pixels = source.read(inside)
-    local = [index - part.start for index, part in zip(indices, inside, strict=True)]
-    if all(
-        len(index) == part.stop - part.start and index[0] <= index[-1]
-        for index, part in zip(local, inside, strict=True)
-    ):
+    local = [index - start for index, start in zip(indices, origin_of(inside), strict=True)]
+    if all(len(index) == size and index[0] <= index[-1] for index, size in zip(local, shape_of(inside), strict=True)):
         return pixels
     index: tuple[Any, ...] = np.ix_(*local)
     return pixels[(slice(None), *index)]

@@ -12,7 +12,8 @@ import numpy as np
 from scipy import ndimage
 
 from septum.config import TtaConfig
-from septum.core.tiling import ArraySource, Region, Source, read_mirrored
+from septum.core.region import Region, clip, origin_of, shape_of, whole
+from septum.core.tiling import ArraySource, Source, read_mirrored
 
 
 class Version(Protocol):
@@ -107,20 +108,14 @@ class Rotated:
         return _View(self, source)
 
     def needs(self, region: Region) -> Region:
-        around = _around(region, -self.angle, self.original, self.shape)
-        return tuple(
-            slice(max(0, min(part.start, size - 1)), max(1, min(part.stop, size)))
-            for part, size in zip(around, self.shape, strict=True)
-        )
+        return clip(_around(region, -self.angle, self.original, self.shape), self.shape)
 
     def back(self, values: np.ndarray, region: Region) -> np.ndarray:
-        first = [part.start for part in self.needs(region)]
-        return _sample(values, first, region, -self.angle, self.original, self.shape)
+        return _sample(values, origin_of(self.needs(region)), region, -self.angle, self.original, self.shape)
 
     def read(self, source: Source, region: Region) -> np.ndarray:
         around = _around(region, self.angle, self.shape, self.original)
-        first = [part.start for part in around]
-        return _sample(read_mirrored(source, around), first, region, self.angle, self.shape, self.original)
+        return _sample(read_mirrored(source, around), origin_of(around), region, self.angle, self.shape, self.original)
 
 
 def rotated_shape(shape: tuple[int, int], angle: float) -> tuple[int, int]:
@@ -155,7 +150,7 @@ def _around(region: Region, angle: float, shape: tuple[int, int], original: tupl
 
 def _sample(
     values: np.ndarray,
-    first: list[int],
+    first: tuple[int, ...],
     region: Region,
     angle: float,
     shape: tuple[int, int],
@@ -163,8 +158,8 @@ def _sample(
 ) -> np.ndarray:
     """Sample a region of the turned image from values of the original that begin at the pixel `first`."""
     matrix, offset = _turn(angle, shape, original)
-    offset = offset + matrix @ np.array([part.start for part in region]) - np.array(first)
-    size = tuple(part.stop - part.start for part in region)
+    offset = offset + matrix @ np.array(origin_of(region)) - np.array(first)
+    size = shape_of(region)
     return np.stack(
         [ndimage.affine_transform(one, matrix, offset, output_shape=size, order=1, mode="mirror") for one in values]
     )
@@ -202,4 +197,4 @@ def change(version: Version, image: np.ndarray) -> np.ndarray:
     array([[[2],
             [1]]])
     """
-    return version.view(ArraySource(image)).read(tuple(slice(0, size) for size in version.shape))
+    return version.view(ArraySource(image)).read(whole(version.shape))

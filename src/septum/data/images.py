@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from septum.core.region import Region, origin_of
 from septum.data.files import atomic_path
 from septum.data.findings import BadFile
 from septum.data.npy import open_npy
@@ -19,8 +20,6 @@ from septum.data.raster import open_jpeg, open_png
 from septum.data.stored import PixelSize, Stored
 from septum.data.tiff import open_tiff
 from septum.errors import ImageError
-
-Region = tuple[slice, ...]
 
 SUFFIXES = (".tif", ".tiff", ".btf", ".png", ".jpg", ".jpeg")  # what is looked for in folders
 SUPPORTED = "TIFF (also BigTIFF, OME-TIFF, ImageJ stacks), OME-Zarr, PNG, JPEG or NumPy file"
@@ -232,7 +231,7 @@ def _near(path: Path) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
-def check_finite(pixels: np.ndarray, name: str, origin: tuple[int, int] = (0, 0)) -> None:
+def check_finite(pixels: np.ndarray, name: str, origin: Sequence[int] = (0, 0)) -> None:
     """Raise ImageError if an array holds NaN or infinity; `origin` is where it lies in the image (row, column).
 
     Examples
@@ -321,7 +320,7 @@ class FittedSource:
 
     def read(self, region: Region) -> np.ndarray:
         pixels = self.frame.read(region)
-        check_finite(pixels, self.frame.name, (region[0].start, region[1].start))
+        check_finite(pixels, self.frame.name, origin_of(region))
         if len(pixels) == self.channels:
             return pixels
         if not is_grey(pixels):

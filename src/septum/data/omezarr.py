@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from septum.core.region import cell_region, cells_of
 from septum.data.findings import BadFile
 from septum.data.stored import MICROMETRE, Index, PixelSize, Stored, check_level
 
@@ -124,11 +123,9 @@ def _stored(
 
 def _touched(array: zarr.Array, index: Index) -> Iterator[tuple[int, ...]]:
     """Yield the places in the grid of the chunks (or shards) that an index touches."""
-    axes = []
-    for part, size, step in zip(index, array.shape, array.shards or array.chunks, strict=True):
-        start, stop, _ = (part if isinstance(part, slice) else slice(part, part + 1)).indices(size)
-        axes.append(range(start // step, math.ceil(stop / step)))
-    return itertools.product(*axes)
+    parts = (part if isinstance(part, slice) else slice(part, part + 1) for part in index)
+    region = tuple(slice(*part.indices(size)[:2]) for part, size in zip(parts, array.shape, strict=True))
+    return cells_of(region, array.shards or array.chunks)
 
 
 def _key(array: zarr.Array, chunk: tuple[int, ...]) -> str:
@@ -150,7 +147,7 @@ def _broken_chunk(array: zarr.Array, index: Index) -> str:
     steps = array.shards or array.chunks
     for chunk in _touched(array, index):
         try:
-            array[tuple(slice(at * step, (at + 1) * step) for at, step in zip(chunk, steps, strict=True))]
+            array[cell_region(chunk, steps, array.shape)]
         except Exception:
             return _key(array, chunk)
     return "of a file that changes while it is read"

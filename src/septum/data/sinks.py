@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import tifffile
 
-from septum.core.tiling import Region, blocks
+from septum.core.region import Region, cells_of, clip, scale
+from septum.core.tiling import blocks
 from septum.data.files import atomic_path, output_errors
 from septum.data.stored import PixelSize
 from septum.errors import OutputError
@@ -87,11 +88,7 @@ class ZarrSink:
     def is_done(self, region: Region) -> bool:
         """Whether all chunks of a region are there."""
         folder = _root(self.array) / self.array.path
-        places = [
-            range(part.start // step, math.ceil(part.stop / step))
-            for part, step in zip(region, self.chunk, strict=True)
-        ]
-        for y, x in itertools.product(*places):
+        for y, x in cells_of(region, self.chunk):
             at = {**self.place, "c": 0, "y": y, "x": x}
             key = self.array.metadata.encode_chunk_key(tuple(at[axis] for axis in self._axes))
             if not (folder / key).exists():
@@ -148,11 +145,7 @@ class ZarrOutput:
         ]
         for done, (fine, coarse, region) in enumerate(todo, 1):
             if not coarse.is_done(region):
-                wider = tuple(
-                    slice(2 * part.start, min(2 * part.stop, size))
-                    for part, size in zip(region, fine.shape[1:], strict=True)
-                )
-                values = fine.read(wider)
+                values = fine.read(clip(scale(region, 2), fine.shape[1:]))
                 coarse.write(region, halve(values) if self.kind == "probabilities" else values[:, ::2, ::2])
             if progress:
                 progress(done, len(todo))

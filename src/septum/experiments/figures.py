@@ -12,6 +12,7 @@ from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
 from septum.core.overlay import Rgb, colour, to_rgb
+from septum.core.region import expand, relative_to, shape_of, whole
 from septum.core.tiling import ArraySource, read_mirrored, tiles
 from septum.core.unet import margin
 from septum.report.page import Picture
@@ -75,8 +76,8 @@ def overlap_tile(image: np.ndarray, result: Rgb, depth: int, what: str) -> Figur
     lost, shape = margin(depth), image.shape[1:]
     step = 2**depth
     tile = next(tiles(shape, [math.ceil(math.ceil(size / 2) / step) * step for size in shape], depth))
-    around = tuple(slice(-lost, size + lost) for size in shape)
-    inside = tuple(slice(lost, lost + size) for size in shape)
+    around = expand(whole(shape), lost)
+    inside = relative_to(whole(shape), around)
     grey = to_rgb(image)
     canvas = read_mirrored(ArraySource(grey.transpose(2, 0, 1)), around).transpose(1, 2, 0)
     faint = (0.45 * canvas + 0.55 * 255).astype(np.uint8)
@@ -85,13 +86,13 @@ def overlap_tile(image: np.ndarray, result: Rgb, depth: int, what: str) -> Figur
     right[inside] = result
     factor = _factor(faint.shape)
     left, right = _enlarged(faint, factor), _enlarged(right, factor, smooth=False)
-    at = [(part.start + lost, part.stop + lost) for part in (*tile.read, *tile.write)]
+    at = [(part.start, part.stop) for region in (tile.read, tile.write) for part in relative_to(region, around)]
     (read_y, read_x, write_y, write_x) = [(start * factor, stop * factor) for start, stop in at]
     left = _frame(left, (lost * factor, (lost + shape[0]) * factor), (lost * factor, (lost + shape[1]) * factor), PAPER)
     left = _frame(_frame(left, read_y, read_x, INPUT), write_y, write_x, OUTPUT)
     right = _frame(right, write_y, write_x, OUTPUT)
-    size = " x ".join(str(part.stop - part.start) for part in tile.read)
-    kept = " x ".join(str(part.stop - part.start) for part in tile.write)
+    size = " x ".join(map(str, shape_of(tile.read)))
+    kept = " x ".join(map(str, shape_of(tile.write)))
     return Figure(
         "figure2",
         "Fig. 2: the overlap-tile strategy",

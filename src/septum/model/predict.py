@@ -16,7 +16,8 @@ from septum.core.bands import logits_in_bands
 from septum.core.decode import decode
 from septum.core.layout import plan_layout
 from septum.core.normalize import NormalizedSource, measure
-from septum.core.tiling import ArraySink, ArraySource, Region, Source, Tile, measured_tiles, read_mirrored, tiles
+from septum.core.region import Region, origin_of, shape_of, whole
+from septum.core.tiling import ArraySink, ArraySource, Source, Tile, measured_tiles, read_mirrored, tiles
 from septum.core.tta import versions
 from septum.core.unet import UNet, freeze
 from septum.machine.device import fastest_order
@@ -47,7 +48,7 @@ def predict_logits(net: UNet, source: Source, tile: Tile, rows: int) -> Iterator
     weight = net.output.weight
     top, bottom = tile.read[0].start, tile.read[0].stop
     # all logits of a tiny image may cancel to nearly nothing; these bits depend on the very sums of one pass
-    few = math.prod(part.stop - part.start for part in tile.write) <= FEW
+    few = math.prod(shape_of(tile.write)) <= FEW
     if few:
         rows = bottom - top
 
@@ -80,7 +81,7 @@ def predict_tile(
         return
     place = tile.place(net.config.depth)
     turned = list(versions(tta, (source.shape[1], source.shape[2])))
-    mean = np.zeros((net.config.n_classes, *(part.stop - part.start for part in place)), np.float64)
+    mean = np.zeros((net.config.n_classes, *shape_of(place)), np.float64)
     for version in turned:
         needed = version.needs(place)
         logits = predict_region(net, version.view(source), needed, rows)
@@ -91,10 +92,10 @@ def predict_tile(
 
 def predict_region(net: UNet, source: Source, region: Region, rows: int) -> np.ndarray:
     """(K, y, x) logits of a region of an image, as one tile."""
-    shape = tuple(part.stop - part.start for part in region)
+    shape = shape_of(region)
     step = 2**net.config.depth
     stride = [math.ceil(size / step) * step for size in shape]
-    (tile,) = tiles(shape, stride, net.config.depth, origin=[part.start for part in region])
+    (tile,) = tiles(shape, stride, net.config.depth, origin=origin_of(region))
     sink = ArraySink((net.config.n_classes, *shape), to_numpy(net))
     for part, logits in predict_logits(net, source, tile, rows):
         sink.write(part, logits)
@@ -138,7 +139,7 @@ def segment(
     zoom : (float, float), optional
         Resample the image by these factors (y, x) for the network, and its probabilities back.
     """
-    pixels = source.read(whole(source))
+    pixels = source.read(whole(source.shape[1:]))
     normalization = measure(pixels, config.normalize)
     image: Source = NormalizedSource(source, normalization)
     if zoom is not None:
@@ -188,8 +189,3 @@ def resample(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Resample (C, Y, X) to (C, *shape): bilinear, smoothed first where it shrinks."""
     result: np.ndarray = resize(image, (len(image), *shape), order=1, mode="reflect", anti_aliasing=True)
     return result.astype(np.float32)
-
-
-def whole(source: Source) -> tuple[slice, ...]:
-    """Return the region that is all of a source."""
-    return tuple(slice(0, size) for size in source.shape[1:])

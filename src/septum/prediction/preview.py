@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from septum.core.overlay import overlay
+from septum.core.region import clip, scale, shape_of, whole
 from septum.core.tiling import ArraySource, Source, blocks
 from septum.data.images import fit_channels, open_image, write_png
 from septum.data.names import stem_of
@@ -49,17 +50,12 @@ def shrink(source: Source, factor: int) -> np.ndarray:
     """
     channels, height, width = source.shape
     if factor == 1:
-        return source.read((slice(0, height), slice(0, width)))
+        return source.read(whole((height, width)))
     rows, columns = max(1, height // factor), max(1, width // factor)
     small = np.zeros((channels, rows, columns), np.float32)
-    for down, across in blocks((rows, columns), (1, columns), max(1, 2**22 // (factor**2 * channels))):
-        wide = tuple(
-            slice(part.start * factor, min(part.stop * factor, size))
-            for part, size in zip((down, across), (height, width), strict=True)
-        )
-        pixels = source.read(wide)
+    for region in blocks((rows, columns), (1, columns), max(1, 2**22 // (factor**2 * channels))):
+        pixels = source.read(clip(scale(region, factor), (height, width)))
         down_by, across_by = (min(factor, size) for size in pixels.shape[1:])
-        small[:, down, across] = pixels.reshape(channels, -1, down_by, across.stop - across.start, across_by).mean(
-            (2, 4)
-        )
+        squares = pixels.reshape(channels, -1, down_by, shape_of(region)[1], across_by)
+        small[(slice(None), *region)] = squares.mean((2, 4))
     return small

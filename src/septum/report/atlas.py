@@ -15,6 +15,7 @@ from septum.choices import Kind
 from septum.core.metrics import isbi
 from septum.core.metrics.warping import MISMATCHES
 from septum.core.overlay import CONFUSED, MARK, Rgb, paint, to_rgb
+from septum.core.region import Region, origin_of, shape_of
 from septum.data.images import as_channels
 from septum.errors import ImageError
 from septum.evaluation.evaluate import WORKERS
@@ -177,14 +178,16 @@ def _crop(rgb: Rgb, labels: np.ndarray, truth: np.ndarray, kind: Kind, box: Box,
     return _cornered(paint(small, picked[0], truth=picked[1], kind=kind), box, window)
 
 
-def _cornered(picture: Rgb, box: Box, window: tuple[slice, slice]) -> Rgb:
+def _cornered(picture: Rgb, box: Box, window: Region) -> Rgb:
     """Mark the corners of a box on the picture of a window, in place."""
     (top, bottom), (left, right) = (
         (
-            max(0, int((low - part.start) * size / (part.stop - part.start)) - _CLEARANCE),
-            min(size, -int((part.start - high) * size // (part.stop - part.start)) + _CLEARANCE) - 1,
+            max(0, int((low - start) * size / extent) - _CLEARANCE),
+            min(size, -int((start - high) * size // extent) + _CLEARANCE) - 1,
         )
-        for low, high, part, size in zip(box[::2], box[1::2], window, picture.shape, strict=False)
+        for low, high, start, extent, size in zip(
+            box[::2], box[1::2], origin_of(window), shape_of(window), picture.shape[:2], strict=True
+        )
     )
     arm = min(bottom - top, right - left) // 4 + 1
     rows, columns = (
@@ -196,7 +199,7 @@ def _cornered(picture: Rgb, box: Box, window: tuple[slice, slice]) -> Rgb:
     return picture
 
 
-def _window(box: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:
+def _window(box: Box, shape: tuple[int, ...]) -> Region:
     """The square around a box and what surrounds it, moved inside the image."""
     y0, y1, x0, x1 = box
     width = max(SMALL, max(y1 - y0, x1 - x0) + 2 * _SURROUNDINGS)

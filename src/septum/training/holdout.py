@@ -9,10 +9,9 @@ import numpy as np
 from scipy import ndimage
 
 from septum.choices import Kind
+from septum.core.region import Region, shape_of, whole
 from septum.data.dataset import Dataset, Sample
 from septum.data.kind import components
-
-Region = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def hold_out(dataset: Dataset) -> HoldOut:
     if fair:
         chosen = max(fair, key=lambda window: (sum(_annotated(samples[index]) for index in window), window.start))
         names = f"{samples[chosen[0]].name}" + (f" to {samples[chosen[-1]].name}" if count > 1 else "")
-        blocks = {index: (slice(None), slice(None)) for index in chosen}
+        blocks = {index: whole(samples[index].labels.shape) for index in chosen}
         return HoldOut(blocks, {}, f"{count} of {len(samples)} images held out for validation: {names}")
     index = max(range(len(samples)), key=lambda index: (bool(known[index] - {0}), _annotated(samples[index]), index))
     elsewhere = set().union(*known[:index], *known[index + 1 :])
@@ -91,7 +90,7 @@ def _part_of(sample: Sample, index: int, needed: set[int], dataset: Dataset) -> 
         return not needed <= learned, not (judged > 0).any(), float(abs(share - whole)), taken
 
     block, guarded = min((_end_block(known, end, guard) for end in range(4)), key=unfairness)
-    width = max(wide.stop - wide.start - cut.stop + cut.start for cut, wide in zip(block, guarded, strict=True))
+    width = max(wide - cut for cut, wide in zip(shape_of(block), shape_of(guarded), strict=True))
     area = f"rows {block[0].start}-{block[0].stop - 1}, columns {block[1].start}-{block[1].stop - 1}"
     if len(dataset.samples) == 1:
         why = "one image only: its block"

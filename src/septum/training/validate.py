@@ -9,6 +9,7 @@ import numpy as np
 
 from septum.config import Decoding, TrainConfig
 from septum.core.decode import decode
+from septum.core.region import Region
 from septum.core.tiling import ArraySource
 from septum.core.unet import UNet
 from septum.data.dataset import Dataset, Sample
@@ -16,7 +17,7 @@ from septum.data.keep import ArrayField, for_a_while, in_memory
 from septum.machine.generators import drain
 from septum.machine.memory import give_back
 from septum.model.predict import segment
-from septum.training.holdout import HoldOut, Region, pixels_of
+from septum.training.holdout import HoldOut, pixels_of
 from septum.training.score import ValidationImage, validation_scores
 from septum.training.step import memory_format
 

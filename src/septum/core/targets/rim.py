@@ -12,6 +12,7 @@ from skimage import measure
 from septum.config import Decoding
 from septum.core.grow import grow
 from septum.core.loss import weighted_cross_entropy
+from septum.core.region import clip, expand
 from septum.core.weight_map import Labels, as_labels
 
 Mask = npt.NDArray[np.bool_]
@@ -81,7 +82,7 @@ def _encode(labels: Labels, unknown: Mask) -> npt.NDArray[np.uint8]:
     classes: npt.NDArray[np.uint8] = (labels > 0).astype(np.uint8)
     pieces = measure.label(labels, connectivity=2)
     for piece, box in enumerate(ndimage.find_objects(pieces), start=1):
-        wider = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
+        wider = clip(expand(box, 1), labels.shape)
         inside = pieces[wider] == piece
         without_outline = inside | unknown[wider]
         if without_outline.all():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,9 +14,21 @@ from septum.config import Decoding
 from septum.core.decode import connected, decode, finish, reach
 from septum.core.objects import sums_of_objects
 from septum.core.overlay import shrink
+from septum.core.region import (
+    Region,
+    cell_region,
+    cells_of,
+    clip,
+    expand,
+    intersect,
+    origin_of,
+    relative_to,
+    shape_of,
+    shift,
+)
 from septum.core.stitch import Edges, edges, first_numbers, join, number_objects
 from septum.core.targets import TARGETS
-from septum.core.tiling import Region, Sink, Source
+from septum.core.tiling import Sink, Source
 from septum.data.files import atomic_path
 
 LARGEST = 1024  # pixels per side of what is kept for an overlay
@@ -80,11 +91,7 @@ class BlockDecoding:
 
     def region(self, block: int) -> Region:
         """Return the pixels of a block."""
-        place = divmod(block, self.grid[1])
-        return tuple(
-            slice(at * self.size, min((at + 1) * self.size, size))
-            for at, size in zip(place, self.labels.shape[1:], strict=True)
-        )
+        return cell_region(divmod(block, self.grid[1]), (self.size, self.size), self.labels.shape[1:])
 
     def is_done(self, step: str, block: int) -> bool:
         """Whether a step is done for a block."""
@@ -122,19 +129,14 @@ class BlockDecoding:
         assert self.objects is not None
         region, (_, height, width) = self.region(block), self.labels.shape
         far = reach(self.target, self.decoding)
-        wider = tuple(
-            slice(max(0, part.start - far), min(part.stop + far, size))
-            for part, size in zip(region, (height, width), strict=True)
-        )
+        wider = clip(expand(region, far), (height, width))
         ids, components = np.unique(self._roots_in(wider), return_inverse=True)
         if ids[0] != 0:  # no background: component 0 must stay what is free
             ids, components = np.concatenate([[0], ids]), components + 1
-        components = components.reshape([part.stop - part.start for part in wider])
+        components = components.reshape(shape_of(wider))
         probabilities = as_probabilities(self.probabilities.read(wider))
-        inner = tuple(
-            slice(part.start - outer.start, part.stop - outer.start) for part, outer in zip(region, wider, strict=True)
-        )
-        labels = finish(self.target, components.astype(np.int32), probabilities, self.decoding)[inner]
+        labels = finish(self.target, components.astype(np.int32), probabilities, self.decoding)
+        labels = labels[relative_to(region, wider)]
         self.objects.write(region, ids[labels][None].astype(np.uint32))
         here, first, areas = np.unique(labels, return_index=True, return_counts=True)
         rows, columns = np.divmod(first, labels.shape[1])
@@ -162,7 +164,7 @@ class BlockDecoding:
         labels = numbers[self.objects.read(region)]
         self.labels.write(region, labels.astype(np.uint32))
         pixels = self._pixels(region)
-        sums = sums_of_objects(labels[0], pixels, (region[0].start, region[1].start))
+        sums = sums_of_objects(labels[0], pixels, origin_of(region))
         self._tell("labels", block, small=shrink(pixels, 2**self.halvings), **asdict(sums))
 
     def from_afar(self) -> np.ndarray:
@@ -177,27 +179,19 @@ class BlockDecoding:
         return np.concatenate(rows, axis=1)
 
     def _pixels(self, region: Region) -> np.ndarray:
-        place = tuple(slice(part.start + at, part.stop + at) for part, at in zip(region, self.origin, strict=True))
-        return self.image.read(place)
+        return self.image.read(shift(region, self.origin))
 
     def _roots_in(self, region: Region) -> np.ndarray:
         """Components of a region that may reach into many blocks, numbered for the whole image and joined."""
         assert self.components is not None
         firsts = np.load(self.folder / "firsts.npy", mmap_mode="r")
         roots = np.load(self.folder / "roots.npy", mmap_mode="r")
-        found = np.zeros([part.stop - part.start for part in region], np.int64)
-        touched = [range(part.start // self.size, -(-part.stop // self.size)) for part in region]
-        for down, across in itertools.product(*touched):
+        found = np.zeros(shape_of(region), np.int64)
+        for down, across in cells_of(region, (self.size, self.size)):
             block = down * self.grid[1] + across
-            part = tuple(
-                slice(max(one.start, two.start), min(one.stop, two.stop))
-                for one, two in zip(region, self.region(block), strict=True)
-            )
-            here = tuple(
-                slice(one.start - two.start, one.stop - two.start) for one, two in zip(part, region, strict=True)
-            )
+            part = intersect(region, self.region(block))
             ids = self.components.read(part)[0].astype(np.int64)
-            found[here] = np.where(ids > 0, roots[ids + firsts[block]], 0)
+            found[relative_to(part, region)] = np.where(ids > 0, roots[ids + firsts[block]], 0)
         return found
 
     def _edges_of(self, block: int) -> Edges:

@@ -18,6 +18,7 @@ from septum.config import TtaConfig
 from septum.core.bands import logits_in_bands
 from septum.core.layout import TooLittleMemory
 from septum.core.overlay import overlay
+from septum.core.region import whole
 from septum.core.unet import UNet, input_size, multiply_adds
 from septum.data.files import write_text
 from septum.data.images import ImageFile, fit_channels, open_image, write_png
@@ -186,7 +187,7 @@ def _write_extras(job: Job, path: Path, files: Sequence[Path]) -> None:
     frames = [job.decoding(frame) for frame in range(job.plan.frames)]
     for frame, (blocks, picture) in enumerate(zip(frames, files, strict=False)):
         small = job.labels.levels[blocks.halvings][frame]
-        labels = small.read(tuple(slice(0, size) for size in small.shape[1:]))[0].astype(np.int64)
+        labels = small.read(whole(small.shape[1:]))[0].astype(np.int64)
         write_png(picture, overlay(blocks.from_afar(), labels, kind=job.model.card.kind))
     if job.model.card.kind == "instances":
         write_table(files[-1], path.name, frames, job.image.pixel_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from septum.core.normalize import Normalization, NormalizedSource, measure
+from septum.core.region import Region, relative_to, shape_of
 from septum.core.tiling import Source, Tile, tiles
 from septum.core.unet import UNet
 from septum.data.files import write_text
@@ -161,7 +163,7 @@ class Job:
         finally:
             writer.close()
 
-    def _predict_tile(self, net: UNet, source: Source, tile: Tile) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+    def _predict_tile(self, net: UNet, source: Source, tile: Tile) -> Iterator[tuple[Region, np.ndarray]]:
         if self.mask is None:
             yield from predict_tile(net, source, tile, self.plan.rows, self.plan.request.tta)
             return
@@ -171,8 +173,7 @@ class Job:
             yield tile.write, np.broadcast_to(background, (len(background), *inside.shape)).copy()
             return
         for region, probabilities in predict_tile(net, source, tile, self.plan.rows, self.plan.request.tta):
-            here = slice(region[0].start - tile.write[0].start, region[0].stop - tile.write[0].start)
-            yield region, np.where(inside[here], probabilities, background)
+            yield region, np.where(inside[relative_to(region, tile.write)], probabilities, background)
 
     def decoding(self, frame: int) -> BlockDecoding:
         """Return how the labels of a frame are made."""
@@ -238,7 +239,7 @@ class _InChunks:
         self.sink = sink
         self.rows: list[np.ndarray] = []
 
-    def write(self, tile: Tile, region: tuple[slice, ...], values: np.ndarray) -> None:
+    def write(self, tile: Tile, region: Region, values: np.ndarray) -> None:
         self.rows.append(values)
         stop = region[0].stop
         top = stop - sum(part.shape[1] for part in self.rows)
@@ -261,8 +262,8 @@ def run_here(job: Job) -> Generator[tuple[Step, int, int], None, int]:
         if step.name == "tiles":
             planned = job.tiles()
             total = job.plan.shape[0] * job.plan.shape[1]
-            left = sum(np.prod([part.stop - part.start for part in planned[piece].write]) for piece in missing)
-            done = total - int(left)
+            left = sum(math.prod(shape_of(planned[piece].write)) for piece in missing)
+            done = total - left
             for pixels in job.predict(step.frame, missing):
                 done += pixels
                 yield step, done, total

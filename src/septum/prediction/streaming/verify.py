@@ -9,7 +9,9 @@ import torch
 
 from septum.config import TtaConfig
 from septum.core.decode import decode, reach
-from septum.core.tiling import Region, Source, read_mirrored
+from septum.core.layout import aligned
+from septum.core.region import Region, clip, expand, origin_of, relative_to, shape_of, shift, whole
+from septum.core.tiling import Source, read_mirrored
 from septum.core.tta import versions
 from septum.core.unet import UNet, input_size, margin
 from septum.data.sinks import quantize
@@ -29,24 +31,15 @@ def certify(job: Job, count: int, seed: int = 0) -> Iterator[Certificate]:
     around = CONTEXT + (0 if config.target == "classes" else reach(config.target, config.decoding))
     for _ in range(count):
         frame = int(rng.integers(job.plan.frames))
-        region = tuple(
-            slice(start := int(rng.integers(max(1, size - SIDE + 1))), min(start + SIDE, size))
-            for size in job.plan.shape
-        )
-        wider = tuple(
-            slice(max(0, part.start - around), min(part.stop + around, size))
-            for part, size in zip(region, job.plan.shape, strict=True)
-        )
-        place = tuple(
-            slice(part.start + first, part.stop + first) for part, first in zip(wider, job.plan.origin, strict=True)
-        )
+        starts = [int(rng.integers(max(1, size - SIDE + 1))) for size in job.plan.shape]
+        region = clip(shift(whole([SIDE] * len(starts)), starts), job.plan.shape)
+        wider = clip(expand(region, around), job.plan.shape)
+        place = shift(wider, job.plan.origin)
         found = one_pass(job.network(frame), job.source(frame), place, job.plan.request.tta)
         if job.mask is not None:
             background = np.eye(len(found), dtype=np.float32)[0][:, None, None]
             found = np.where(job.mask.read(place)[0] != 0, found, background)
-        inner = tuple(
-            slice(part.start - outer.start, part.stop - outer.start) for part, outer in zip(region, wider, strict=True)
-        )
+        inner = relative_to(region, wider)
         sink = job.probabilities.frames[frame]
         stored = as_probabilities(sink.read(region))
         labels = decode(
@@ -83,17 +76,14 @@ def one_pass(net: UNet, source: Source, region: Region, tta: TtaConfig | None) -
 
 def _forward(net: UNet, source: Source, region: Region) -> np.ndarray:
     depth = net.config.depth
-    off = [part.start % 2**depth for part in region]
-    read = tuple(
-        slice(first := part.start - more - margin(depth), first + input_size(part.stop - part.start + more, depth))
-        for part, more in zip(region, off, strict=True)
-    )
+    outer = aligned(region, depth)
+    sizes = [input_size(size, depth) for size in shape_of(outer)]
+    read = shift(whole(sizes), [start - margin(depth) for start in origin_of(outer)])
     weight = net.output.weight
     pixels = torch.from_numpy(np.ascontiguousarray(read_mirrored(source, read)))[None].to(weight.device, weight.dtype)
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
         logits = net(pixels)[0].cpu().numpy()
-    kept = tuple(slice(more, more + part.stop - part.start) for part, more in zip(region, off, strict=True))
-    result: np.ndarray = logits[(slice(None), *kept)]
+    result: np.ndarray = logits[(slice(None), *relative_to(region, outer))]
     return result
 
 
