@@ -52,7 +52,7 @@ def test_the_table_says_what_was_measured_and_why(data, capsys):
     out = capsys.readouterr().out
     assert "3 files of equal names" in out
     assert "instances, since 12 of 12 numbers" in out
-    assert "matching: missed, invented, split and merged objects" in out
+    assert "matching: matched, missed, invented, split and merged objects; the truth contains instances" in out
     (row,) = (line.split() for line in out.splitlines() if line.startswith("b "))
     assert row[1:6] == ["4", "1", "0", "0", "0"]
     (f1,) = (line for line in out.splitlines() if line.startswith("F1"))

@@ -180,7 +180,7 @@ def test_eight_bit_maps_are_told_from_masks_and_labels():
     numbered = ndimage.label(chance > 0.5)[0].astype(np.uint8)
     found = evaluate_arrays([numbered], [mask])
     assert found.overlap == overlap.overlap(mask > 0, numbered > 0)
-    assert any("whatever is not 0 is foreground" in note for note in found.notes)
+    assert any("every pixel that is not 0 counts as foreground" in note for note in found.notes)
 
 
 def test_a_map_whose_inverse_is_far_better_is_warned_of_and_can_be_inverted():
@@ -191,13 +191,13 @@ def test_a_map_whose_inverse_is_far_better_is_warned_of_and_can_be_inverted():
     assert f"{upright.scores['dice.1'].value:.4f}" in warning
     assert f"{wrong.scores['dice.1'].value:.4f}" in warning
     assert "--invert" in warning
-    mended = evaluate_arrays([1 - chance], [mask], invert=True)
-    assert mended.warnings == ()
-    assert mended.scores["v_rand"].value == pytest.approx(upright.scores["v_rand"].value, abs=1e-3)
+    inverted = evaluate_arrays([1 - chance], [mask], invert=True)
+    assert inverted.warnings == ()
+    assert inverted.scores["v_rand"].value == pytest.approx(upright.scores["v_rand"].value, abs=1e-3)
     inverse_mask = evaluate_arrays([(chance < 0.5).astype(np.uint8)], [mask])
     assert len(inverse_mask.warnings) == 1
-    mended = evaluate_arrays([(chance < 0.5).astype(np.uint8)], [mask], invert=True)
-    assert mended.overlap == overlap.overlap(mask > 0, chance >= 0.5)
+    inverted = evaluate_arrays([(chance < 0.5).astype(np.uint8)], [mask], invert=True)
+    assert inverted.overlap == overlap.overlap(mask > 0, chance >= 0.5)
     with pytest.raises(ConfigError, match="--invert is for maps and masks"):
         evaluate_arrays(*many(1), invert=True)
 
@@ -207,14 +207,14 @@ def test_a_slice_without_interior_is_left_out_of_isbi_only():
     found = evaluate_arrays([chance, chance], [mask, mask * 0])
     assert found.isbi.per_threshold == isbi.evaluate_stack([mask], [chance]).per_threshold
     assert found.overlap == overlap.overlap(np.stack([mask > 0, mask < 0]), np.stack([chance, chance]) > 0.5)
-    assert "isbi leaves out image 1: no cell interior in the truth" in found.notes
+    assert "not scored by isbi, since the truth has no cell interior: image 1" in found.notes
 
 
 def test_a_warping_error_of_an_empty_map_is_warned_of():
     mask, chance = membranes(0)
     found = evaluate_arrays([np.minimum(chance, 0.55)], [mask])
     assert found.isbi.best["warping_error"].value == 0
-    assert any("says nothing" in warning for warning in found.warnings)
+    assert any("is meaningless" in warning for warning in found.warnings)
 
 
 def test_classes_are_named_as_in_the_truth():
@@ -230,7 +230,7 @@ def test_classes_are_named_as_in_the_truth():
     assert found.as_json()["overall"]["iou"] == {
         str(value): each.iou for value, each in zip((0, 7, 40), expected.classes, strict=True)
     }
-    assert any("number classes in order" in note for note in by_index.notes)
+    assert any("number the classes in order" in note for note in by_index.notes)
     unknown = evaluate_arrays([np.where(prediction == 7, 9, prediction)], [truth], kind="classes")
     assert unknown.classes == (0, 7, 9, 40)
     assert unknown.scores["iou.7"].value == unknown.scores["iou.9"].value == 0
@@ -242,7 +242,7 @@ def test_maps_of_three_classes_are_judged_by_their_largest():
     chances = rng.dirichlet((1, 1, 1), truth.shape).transpose(2, 0, 1).astype(np.float32)
     found = evaluate_arrays([chances], [truth], kind="classes")
     assert found.overlap == overlap.overlap(truth, chances.argmax(0), classes=range(3))
-    with pytest.raises(ImageError, match="2 maps of probabilities, but the truth has 3 classes"):
+    with pytest.raises(ImageError, match="2 probability maps, but the truth has 3 classes"):
         evaluate_arrays([chances[:2]], [truth], kind="classes")
 
 
@@ -253,7 +253,7 @@ def test_masks_told_to_be_instances_are_taken_piece_by_piece():
     assert whole.matching == matching.match(*numbered).scores
     of_masks = evaluate_arrays([(prediction > 0) * 255], [truth])
     assert of_masks.matching == matching.match(truth, numbered[1]).scores
-    assert "each 4-connected piece is taken as one object" in of_masks.warnings[0]
+    assert "every 4-connected component counts as one object" in of_masks.warnings[0]
 
 
 def test_measures_fit_the_data_or_are_chosen():
@@ -272,9 +272,9 @@ def test_measures_fit_the_data_or_are_chosen():
     assert of_mask.isbi == isbi.evaluate_stack([mask], [(mask > 0).astype(np.float32)])
     with pytest.raises(ConfigError, match="did you mean 'matching'"):
         evaluate_arrays(predictions, truths, metrics=["match"])
-    with pytest.raises(ConfigError, match="'matching' need instances, but the truth holds classes"):
+    with pytest.raises(ConfigError, match="measure 'matching' needs instances, but the truth contains classes"):
         evaluate_arrays([mask], [mask], metrics=["matching"])
-    with pytest.raises(ConfigError, match="'isbi' need a mask of two classes"):
+    with pytest.raises(ConfigError, match="measure 'isbi' needs a mask of two classes"):
         evaluate_arrays(predictions, truths, metrics=["isbi"])
 
 
@@ -310,7 +310,7 @@ def test_ignored_pixels_decide_nothing_and_may_hold_anything():
     for anything in (np.nan, -7, 1e9):
         assert evaluate_arrays([np.where(ignore, anything, chance)], [mask], ignore=[ignore]).scores == plain.scores
     assert plain.images[0].ignored_pixels == 81
-    assert "81 pixels ignored: they take part in nothing" in plain.notes
+    assert "81 pixels ignored: not scored" in plain.notes
     index = np.arange(48 * 48).reshape(48, 48) % 5 % 3
     truth = np.array([0, 7, 40])[index]
     expected = evaluate_arrays([index], [truth], kind="classes", ignore=[ignore])
@@ -504,7 +504,7 @@ def test_a_mislabelled_object_is_nothing_else():
     truth[2:8, 2:8], truth[2:8, 8:14], truth[2:8, 20:26] = 1, 2, 1
     prediction = np.where(truth == 1, 2, truth)  # the first now touches its neighbour of class 2
     objects = evaluate_arrays([prediction], [truth], kind="classes").images[0].objects
-    assert [(e.kind, e.said) for e in objects.errors] == [("mislabelled", "class 1 as class 2")] * 2
+    assert [(e.kind, e.detail) for e in objects.errors] == [("mislabelled", "class 1 as class 2")] * 2
     assert sorted(row.kind for row in objects.rows[:3]) == ["merged", "mislabelled", "mislabelled"]
 
 
@@ -529,7 +529,7 @@ def test_intervals_are_over_images_or_objects_or_none():
         matching.pool([i.objects.scores for i in found.images[:3]]).per_threshold[0].f1
     )
     assert few["pixel_error"].low is None
-    assert few["pixel_error"].reason == "3 images: needs 5"
+    assert few["pixel_error"].reason == "3 images, an interval needs 5"
     one = evaluate_arrays(predictions[:1], truths[:1]).scores["f1"]
     assert one.low is None
     assert one.reason.endswith("needs 5 images or 20 objects")
@@ -769,7 +769,10 @@ def a_set(folder, **changes):
 
 BAD = {
     "shapes differ": ({"masks_a": np.zeros((48, 47), np.uint8)}, "a.tif has shape (48, 47)"),
-    "fractions": ({"masks_a": np.full((48, 48), 1.5, np.float32)}, "holds fractions, but the truth numbers instances"),
+    "fractions": (
+        {"masks_a": np.full((48, 48), 1.5, np.float32)},
+        "contains fractions, but the truth contains instances",
+    ),
     "float truth": ({"truth_a": np.full((48, 48), 1.5, np.float32)}, "not whole numbers, such as 1.5"),
     "negative": ({"masks_a": np.full((48, 48), -1, np.int16)}, "negative labels, such as -1"),
     "negative truth": ({"truth_b": np.full((48, 48), -3, np.int16)}, "negative labels, such as -3"),
@@ -831,7 +834,7 @@ def test_arrays_are_as_strict_as_files():
         evaluate_arrays([-prediction.astype(int)], [truth], kind="instances")
     with pytest.raises(DatasetError, match="got 2 predictions for 1 truths"):
         evaluate_arrays([prediction] * 2, [truth], kind="instances")
-    with pytest.raises(ImageError, match="truth 0 is ignored as a whole"):
+    with pytest.raises(ImageError, match="every pixel of truth 0 is ignored"):
         evaluate_arrays([prediction] * 2, [truth] * 2, kind="instances", ignore=[truth >= 0, None])
 
 

@@ -25,6 +25,7 @@ from septum.data.images import open_image, write_png
 from septum.data.labels import read_labels
 from septum.data.simulate import cells
 from septum.errors import ConfigError, ImageError, OutputError
+from septum.evaluation.predicted_images import predicted_images
 from septum.machine.generators import drain
 from septum.model.model import Model, ModelCard, fingerprint
 from septum.model.predict import predict_probabilities
@@ -149,6 +150,7 @@ def test_the_files_hold_what_the_model_predicts(image, tmp_path):
     assert expected.labels.max() > 3
     names = ["a_labels.tif", "a_probabilities.tif", "a_overlay.png"]
     assert sorted(files(out)) == sorted([*names, "objects.csv", "predictions.json"])
+    assert predicted_images(out) == {"a": image}
     labels, probabilities = read_labels(out / names[0]), open_image(out / names[1])
     np.testing.assert_array_equal(labels.frames[0], expected.labels)
     np.testing.assert_array_equal(probabilities.frames[0].read(), expected.probabilities)

@@ -55,7 +55,7 @@ def test_every_error_is_a_crop_worst_first(tmp_path):
         assert len(pixels) == part.count("<img") == number
         assert pixels == sorted(pixels, reverse=True)
     assert parts["Images, truth and predictions"].count("<img") == 9
-    for title in ("What was measured", "Objects found, by IoU threshold", "Scores over all images", "Image by image"):
+    for title in ("What was compared", "Objects found, by IoU threshold", "Scores over all images", "Scores per image"):
         assert title in parts
 
 
@@ -89,7 +89,7 @@ def test_large_objects_are_reduced_and_small_images_are_not():
     truth = np.zeros((400, 500), np.int32)
     truth[20:380, 20:480] = 1
     (entry,) = make_atlas(evaluate_arrays([truth * 0], [truth], kind="instances")).objects
-    assert max(entry.picture.rgb.shape[:2]) <= atlas.LARGE
+    assert max(entry.picture.rgb.shape[:2]) <= atlas.LARGE_SIDE
     assert (entry.picture.rgb == TRUTH).all(2).any()
     thin = np.ones((2, 900), np.int32)
     (entry,) = make_atlas(evaluate_arrays([thin * 0], [thin], kind="instances")).objects
@@ -100,14 +100,14 @@ def test_many_errors_make_small_crops_and_the_smallest_are_left_to_the_csv(tmp_p
     prediction, truth, image = spoilt(n=10)
     found = evaluate_arrays([prediction], [truth], images=[image])
     total = len(found.images[0].objects.errors)
-    monkeypatch.setattr(atlas, "MANY", total - 1)
-    monkeypatch.setattr(atlas, "MOST", total - 5)
+    monkeypatch.setattr(atlas, "SMALL_CROPS_ABOVE", total - 1)
+    monkeypatch.setattr(atlas, "MOST_CROPS", total - 5)
     parts = sections(report_evaluation(tmp_path / "r.html", found))
     shown = {title: part for title, part in parts.items() if re.match(r"(Missed|Invented|Split|Merged): ", title)}
     assert sum(part.count("<img") for part in shown.values()) == total - 5
-    left = [int(n) for part in shown.values() for n in re.findall(r"(\d+) smaller ones are in the CSV", part)]
+    left = [int(n) for part in shown.values() for n in re.findall(r"(\d+) smaller ones are only in the CSV", part)]
     assert sum(left) == 5
-    assert max(map(int, re.findall(r'width="(\d+)"', "".join(shown.values())))) == atlas.SMALL
+    assert max(map(int, re.findall(r'width="(\d+)"', "".join(shown.values())))) == atlas.SMALL_SIDE
 
 
 def test_warping_mismatches_are_marked():
@@ -205,7 +205,7 @@ def test_one_reason_for_no_interval_is_said_once(tmp_path):
     truth = np.zeros((20, 20), np.uint8)
     truth[4:12, 4:12] = 1
     part = sections(report_evaluation(tmp_path / "r.html", evaluate_arrays([truth], [truth])))["Scores over all images"]
-    assert part.count("1 image: needs 5") == 1
+    assert part.count("1 image, an interval needs 5") == 1
     assert "95 % interval" not in part
 
 
@@ -227,7 +227,7 @@ def test_nothing_is_drawn_where_pixels_are_ignored():
     ignore[:, 28:] = True
     image = np.full(truth.shape, 50, np.uint8)
     found = evaluate_arrays([prediction], [truth], kind="instances", images=[image], ignore=[ignore])
-    _, _, against = make_atlas(found).wholes
+    _, _, against = make_atlas(found).whole_images
     assert len(np.unique(against.rgb[ignore], axis=0)) == 1
     assert len(np.unique(against.rgb[~ignore], axis=0)) > 1
 
@@ -256,6 +256,6 @@ def test_the_truth_of_a_mask_has_a_colour_of_its_own():
     truth = np.zeros((20, 20), np.uint8)
     truth[5:15, 5:15] = 1
     black = np.zeros(truth.shape, np.uint8)
-    _, alone, _ = make_atlas(evaluate_arrays([truth], [truth], images=[black])).wholes
+    _, alone, _ = make_atlas(evaluate_arrays([truth], [truth], images=[black])).whole_images
     (colour,) = np.unique(alone.rgb[truth > 0], axis=0)
     assert (colour == (0.4 * PALETTE[2]).astype(np.uint8)).all()

@@ -1,4 +1,4 @@
-"""One image to score: its prediction, truth and what belongs to them, read when they are asked for."""
+"""One image to score: its prediction, its truth and the files beside them; nothing is read until it is needed."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ Reader = Callable[[], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One image to score; its arrays are read when they are asked for, so that few are in memory."""
+    """One image to score. Its arrays are read on demand, so that only a few are in memory at once."""
 
     name: str
-    truth_name: str  # what errors call it: a file, or "truth 3"
+    truth_name: str  # its name in errors: a file, or "truth 3"
     prediction_name: str
     truth: Reader  # (Y, X) int32
-    prediction: Reader | None  # (C, Y, X) as stored: labels, or one map per channel
+    prediction: Reader | None  # (C, Y, X) as stored: labels, or one probability map per channel
     probabilities: Reader | None = None  # (K, Y, X), beside labels or alone
-    ignore: Reader | None = None  # (Y, X), non-zero: takes part in nothing
-    markers: Reader | None = None  # (Y, X), a mark on every cell (Cell Tracking Challenge, TRA)
+    ignore: Reader | None = None  # (Y, X), non-zero pixels are not scored
+    markers: Reader | None = None  # (Y, X), one marker per cell (Cell Tracking Challenge, TRA)
     image: Reader | None = None  # (C, Y, X)
     pixel_size: PixelSize | None = None
-    frame: str = ""  # its number in a challenge video
+    frame: str = ""  # its number in a video of the Cell Tracking Challenge
     video: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """All that is to be scored, and by which rule it was found."""
+    """Everything to score, and how it was found."""
 
     images: tuple[Case, ...]
     rule: str
-    detections: tuple[Case, ...] = ()  # frames of a challenge with markers: their truth is the markers
+    detections: tuple[Case, ...] = ()  # frames of a challenge video whose truth are the markers
     challenge: bool = False
 
 
@@ -58,7 +58,7 @@ def cases_from_arrays(
     images: Sequence[np.ndarray | None] | None = None,
     pixel_size: PixelSize | None = None,
 ) -> Cases:
-    """Pair arrays by their order; DatasetError if their numbers differ."""
+    """Pair arrays by their order; DatasetError if there are not equally many of each."""
     n = len(truth)
     given = {"predictions": predictions, "probabilities": probabilities, "ignore masks": ignore, "images": images}
     for what, arrays in given.items():
@@ -101,24 +101,24 @@ def cases_of_files(
     image: Path | None = None,
     markers: Path | None = None,
 ) -> list[Case]:
-    """The cases of one truth and its prediction (labels or probabilities): one, or one per page of a stack.
+    """Pair one truth with its prediction (labels or probabilities): one case, or one per frame of a stack.
 
     Raises
     ------
     DatasetError
-        The files have different numbers of pages.
+        The files have different numbers of frames.
     """
     prediction, masks, marks = (open_labels(path) if path else None for path in (labels, ignore, markers))
     maps, picture = (open_image(path) if path else None for path in (probabilities, image))
     leading = prediction or maps
-    assert leading is not None  # the caller found one of the two
-    drawn_on = picture or leading  # ROIs have the slices and time points of their image
+    assert leading is not None  # the caller passes at least one of the two
+    drawn_on = picture or leading  # ROIs refer to slices and time points of their image
     truths, roi_masks, pixel_size = _truth_readers(truth, leading.frames[0].shape[1:], drawn_on.grid)
     for other in filter(None, (prediction, maps, masks, marks, picture)):
         if len(other.frames) != len(truths):
             raise DatasetError(
                 f"{other.path} has {len(other.frames)} frames, but the truth {truth} has {len(truths)}; "
-                "pair stacks frame by frame"
+                "every frame needs its truth"
             )
     return [
         Case(
@@ -140,14 +140,14 @@ def cases_of_files(
 def _truth_readers(
     truth: Path, shape: tuple[int, ...], grid: Sequence[tuple[str, int]]
 ) -> tuple[list[Reader], list[Reader | None], PixelSize | None]:
-    """Readers of every frame of the truth, of the ignored areas of ROIs, and the pixel size."""
+    """Return a reader per frame of the truth, a reader per ignore mask drawn as ROIs, and the pixel size."""
     if is_roi(truth):
         drawn = cache(partial(read_rois, truth, shape, grid))
         masks = drawn()[1]
         truths: list[Reader] = [partial(lambda k: drawn()[0][k], k) for k in range(len(masks))]
         return truths, [None if mask is None else partial(np.asarray, mask) for mask in masks], None
     file = open_labels(truth)
-    return [partial(_numbers, frame, truth) for frame in file.frames], [None] * len(file.frames), file.pixel_size
+    return [partial(_read_labels, frame, truth) for frame in file.frames], [None] * len(file.frames), file.pixel_size
 
 
 def _frame_name(path: Path, k: int, frames: int) -> str:
@@ -159,17 +159,17 @@ def _reader(file: ImageFile | None, k: int) -> Reader | None:
 
 
 def _label_reader(file: ImageFile | None, k: int) -> Reader | None:
-    return None if file is None else partial(_numbers, file.frames[k], file.path)
+    return None if file is None else partial(_read_labels, file.frames[k], file.path)
 
 
-def _numbers(frame: Frame, path: Path) -> np.ndarray:
-    """(Y, X) label numbers of a frame."""
-    return numbers(frame.read(), path)
+def _read_labels(frame: Frame, path: Path) -> np.ndarray:
+    """Return a frame as a (Y, X) label image."""
+    return as_label_image(frame.read(), path)
 
 
-def numbers(pixels: np.ndarray, name: str | Path) -> np.ndarray:
-    """(C, Y, X) pixels -> (Y, X) label numbers; ImageError for colours, fractions and negative numbers."""
+def as_label_image(pixels: np.ndarray, name: str | Path) -> np.ndarray:
+    """(C, Y, X) pixels -> (Y, X) labels; ImageError for colours, fractions and negative numbers."""
     if len(pixels) > 1 and not is_grey(pixels):
-        cure = "save one number per pixel as a grey-value TIFF (axes YX, or ZYX for a stack)"
-        raise BadFile("label-format", name, f"has {len(pixels)} channels, expected one (no colours)", cure)
+        fix = "save one number per pixel as a greyscale TIFF (axes YX, or ZYX for a stack)"
+        raise BadFile("label-format", name, f"has {len(pixels)} channels, expected one (no colours)", fix)
     return as_labels(pixels[0], name)

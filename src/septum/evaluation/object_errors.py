@@ -1,4 +1,4 @@
-"""Which objects of one image are found, missed, invented, split, merged or mislabelled, and where they lie."""
+"""Which objects of one image are matched, missed, invented, split, merged or mislabelled, and where they are."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numba import njit
 from septum.core.metrics import matching
 from septum.core.metrics.checks import Mask
 from septum.core.metrics.contingency import contingency
-from septum.evaluation.reading import pieces
+from septum.evaluation.reading import number_components
 
-Box = tuple[int, int, int, int]  # rows y0..y1 and columns x0..x1, the ends not included
+Box = tuple[int, int, int, int]  # y0, y1, x0, x1: rows y0 to y1 - 1 and columns x0 to x1 - 1
 KINDS = ("missed", "invented", "split", "merged", "mislabelled")
 
 
 @dataclass(frozen=True)
 class ObjectRow:
-    """One true object, or one predicted object without a true partner: a row of the CSV."""
+    """One true object, or one predicted object without a match: a row of the CSV."""
 
     kind: str  # matched, or one of KINDS
-    matched: bool  # with IoU of at least 0.5, and of the same class
-    truth: int | None  # its number, or that of the object which overlaps it best
+    matched: bool  # IoU of at least 0.5 and the same class
+    truth: int | None  # label of the true object; of an invented object, the true one that overlaps it most
     prediction: int | None
     iou: float
     truth_pixels: int
@@ -35,34 +35,34 @@ class ObjectRow:
 
 @dataclass(frozen=True)
 class ObjectError:
-    """One error: the objects that take part in it, what it costs, where it is."""
+    """One error: its objects, its size in pixels and its place."""
 
     kind: str  # one of KINDS
     truth: tuple[int, ...]
     prediction: tuple[int, ...]
     pixels: int
     box: Box
-    said: str = ""  # of a mislabelled one: "class 1 as class 2"
+    detail: str = ""  # of a mislabelled object: "class 1 as class 2"
 
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects of one image: scores, a row each, and the errors, worst first."""
+    """The objects of one image: their scores, one row each, and the errors, largest first."""
 
     scores: matching.Scores
-    n_truth: int  # rows of true objects; the others follow
+    n_truth: int  # the first rows are the true objects, the rest invented ones
     rows: tuple[ObjectRow, ...]
     errors: tuple[ObjectError, ...]
 
     def count(self, kind: str) -> int:
-        """How many errors there are of a kind."""
+        """Return the number of errors of one kind."""
         return sum(error.kind == kind for error in self.errors)
 
 
 def compare_instances(truth: np.ndarray, labels: np.ndarray, ignore: Mask | None) -> Objects:
     """Compare the objects of two (Y, X) instance label images."""
     found = matching.match(truth, labels, ignore=ignore)
-    own, other = boxes(truth), boxes(labels)
+    truth_boxes, prediction_boxes = boxes(truth), boxes(labels)
     rows = [
         ObjectRow(
             row.kind,
@@ -74,52 +74,56 @@ def compare_instances(truth: np.ndarray, labels: np.ndarray, ignore: Mask | None
             row.prediction_pixels,
             None,
             None,
-            own[row.truth] if k < found.scores.n_truth else other[row.prediction],  # type: ignore[index]
+            truth_boxes[row.truth] if k < found.scores.n_truth else prediction_boxes[row.prediction],  # type: ignore[index]
         )
         for k, row in enumerate(found.objects)
     ]
     errors = [
         ObjectError(
-            e.kind, e.truth, e.prediction, e.pixels, _union([*map(own.get, e.truth), *map(other.get, e.prediction)])
+            e.kind,
+            e.truth,
+            e.prediction,
+            e.pixels,
+            _union([*map(truth_boxes.get, e.truth), *map(prediction_boxes.get, e.prediction)]),
         )
         for e in found.errors
     ]
     return Objects(found.scores, found.scores.n_truth, tuple(rows), tuple(errors))
 
 
-def compare_pieces(truth: np.ndarray, labels: np.ndarray, ignore: Mask | None, names: Sequence[int]) -> Objects:
-    """Compare the 4-connected pieces of two (Y, X) class images, each piece an object with a class.
+def compare_components(truth: np.ndarray, labels: np.ndarray, ignore: Mask | None, values: Sequence[int]) -> Objects:
+    """Compare the 4-connected components of two (Y, X) class images; each component is an object with a class.
 
-    A piece is mislabelled if more than half of it is of one other class (not background) in the other image; the
-    other errors are those that are left when mislabelled pieces are set aside. ``names`` are the numbers that the
-    classes 0, 1, ... have in the truth.
+    A component is mislabelled if more than half of it has one other class (not background) in the other image. The
+    other kinds of error are counted without the mislabelled components. ``values`` are the numbers that stand for the
+    classes 0, 1, ... in the truth file.
     """
-    own, other = pieces(truth, ignore), pieces(labels, ignore)
-    found = compare_instances(own, other, ignore)
-    own_class, other_class = _class_of(own, truth), _class_of(other, labels)
-    wrong_truth = _mislabelled(own, own_class, labels, ignore)
-    wrong_prediction = _mislabelled(other, other_class, truth, ignore)
-    own_boxes = boxes(own)
+    true_objects, predicted_objects = number_components(truth, ignore), number_components(labels, ignore)
+    found = compare_instances(true_objects, predicted_objects, ignore)
+    true_classes, predicted_classes = _class_of(true_objects, truth), _class_of(predicted_objects, labels)
+    wrong_truth = _mislabelled(true_objects, true_classes, labels, ignore)
+    wrong_prediction = _mislabelled(predicted_objects, predicted_classes, truth, ignore)
+    true_boxes = boxes(true_objects)
     errors = [
         ObjectError(
             "mislabelled",
-            (piece,),
+            (number,),
             (),
             pixels,
-            own_boxes[piece],
-            f"class {names[own_class[piece]]} as class {names[given]}",
+            true_boxes[number],
+            f"class {values[true_classes[number]]} as class {values[predicted]}",
         )
-        for piece, (given, pixels) in wrong_truth.items()
+        for number, (predicted, pixels) in wrong_truth.items()
     ]
     for error in found.errors:
-        left = (set(error.truth) - set(wrong_truth), set(error.prediction) - set(wrong_prediction))
+        remaining = (set(error.truth) - set(wrong_truth), set(error.prediction) - set(wrong_prediction))
         fewest = {"missed": (1, 0), "invented": (0, 1), "split": (1, 2), "merged": (2, 1)}[error.kind]
-        if len(left[0]) >= fewest[0] and len(left[1]) >= fewest[1]:
+        if len(remaining[0]) >= fewest[0] and len(remaining[1]) >= fewest[1]:
             errors.append(error)
     rows = []
     for k, row in enumerate(found.rows):
-        truth_class = None if row.truth is None else int(own_class[row.truth])
-        prediction_class = None if row.prediction is None else int(other_class[row.prediction])
+        truth_class = None if row.truth is None else int(true_classes[row.truth])
+        prediction_class = None if row.prediction is None else int(predicted_classes[row.prediction])
         wrong = row.truth in wrong_truth if k < found.n_truth else row.prediction in wrong_prediction
         rows.append(
             ObjectRow(
@@ -130,8 +134,8 @@ def compare_pieces(truth: np.ndarray, labels: np.ndarray, ignore: Mask | None, n
                 row.iou,
                 row.truth_pixels,
                 row.prediction_pixels,
-                None if truth_class is None else names[truth_class],
-                None if prediction_class is None else names[prediction_class],
+                None if truth_class is None else values[truth_class],
+                None if prediction_class is None else values[prediction_class],
                 row.box,
             )
         )
@@ -140,7 +144,7 @@ def compare_pieces(truth: np.ndarray, labels: np.ndarray, ignore: Mask | None, n
 
 
 def boxes(labels: np.ndarray) -> dict[int, Box]:
-    """Smallest box around every object of a (Y, X) label image.
+    """Return the bounding box of every object in a (Y, X) label image.
 
     Examples
     --------
@@ -156,7 +160,7 @@ def boxes(labels: np.ndarray) -> dict[int, Box]:
 
 @njit(cache=True, nogil=True)
 def _stretch(labels, numbers, sides):  # type: ignore[no-untyped-def]
-    """Stretch the sides (y0, y1, x0, x1) of every box over its object, run by run."""
+    """Extend the sides (y0, y1, x0, x1) of every box to cover its object, one horizontal run at a time."""
     height, width = labels.shape
     for y in range(height):
         x = 0
@@ -175,18 +179,18 @@ def _union(parts: Sequence[Box | None]) -> Box:
     return min(y0), max(y1), min(x0), max(x1)
 
 
-def _class_of(numbered: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Class of every piece, by its number."""
-    of: np.ndarray = np.zeros(numbered.max(initial=0) + 1, classes.dtype)
-    of[numbered] = classes
-    return of
+def _class_of(components: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return an array that maps the number of a component to its class."""
+    class_of: np.ndarray = np.zeros(components.max(initial=0) + 1, classes.dtype)
+    class_of[components] = classes
+    return class_of
 
 
 def _mislabelled(
-    numbered: np.ndarray, own_class: np.ndarray, classes: np.ndarray, ignore: Mask | None
+    components: np.ndarray, own_classes: np.ndarray, classes: np.ndarray, ignore: Mask | None
 ) -> dict[int, tuple[int, int]]:
-    """Pieces most of which are another class in the other image: that class, and how many pixels."""
-    table = contingency(numbered, classes, ignore)
+    """Map components whose larger part has another class in the other image to that class and its pixels."""
+    table = contingency(components, classes, ignore)
     most = 2 * table.overlap > table.truth_pixels[table.i]
-    piece, given, pixels = table.truth_ids[table.i[most]], table.prediction_ids[table.j[most]], table.overlap[most]
-    return {int(p): (int(g), int(n)) for p, g, n in zip(piece, given, pixels, strict=True) if own_class[p] != g}
+    number, other, pixels = table.truth_ids[table.i[most]], table.prediction_ids[table.j[most]], table.overlap[most]
+    return {int(k): (int(c), int(n)) for k, c, n in zip(number, other, pixels, strict=True) if own_classes[k] != c}

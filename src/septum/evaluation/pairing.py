@@ -13,6 +13,7 @@ from septum.data.images import SUFFIXES
 from septum.data.layout import PARTNERS, ROI_SUFFIX, is_roi, stem
 from septum.errors import DatasetError, did_you_mean
 from septum.evaluation.cases import Case, Cases, cases_of_files
+from septum.evaluation.predicted_images import predicted_images
 
 MAP = "_probabilities"  # a_probabilities.tif beside a_labels.tif, as septum predict writes them
 _PICTURE = re.compile(r"_overlay(_\d+)?$")
@@ -43,8 +44,9 @@ def cases_from_files(
        each truth ``a.tif``, ``a_labels.tif``, ..., or ImageJ ROIs ``a.zip``. A folder with ``labels/`` stands for that.
 
     Stacks are paired page by page. Ignore masks and images are looked for in ``ignore/`` and ``images/`` beside the
-    truth unless they are given. In a challenge folder images are those of the video unless they are given, and both are
-    ``tTTT.tif`` or ``maskTTT.tif``, of several videos in a folder for each.
+    truth unless they are given; if there are none, images are those that ``septum predict`` recorded beside its
+    results. In a challenge folder images are those of the video unless they are given, and both are
+    ``tTTT.tif`` or ``maskTTT.tif``, with a folder per video if there are several.
 
     Raises
     ------
@@ -68,9 +70,11 @@ def cases_from_files(
         if not held:
             raise DatasetError(f"{path} holds no label image; Septum reads {' '.join((*SUFFIXES, ROI_SUFFIX))}")
     masks = _beside(wanted.names, ignore, folder.parent / "ignore")
-    pictures = {**wanted.images, **_beside(wanted.names, images, folder.parent / "images")}
+    recorded = {} if images else predicted_images(predictions if predictions.is_dir() else predictions.parent)
     if predictions.is_file() and truth.is_file():
+        recorded = {new: recorded[old] for old, new in zip(found.names, wanted.names, strict=True) if old in recorded}
         found = _renamed(found, wanted.names[0])
+    pictures = {**recorded, **wanted.images, **_beside(wanted.names, images, folder.parent / "images")}
     names = wanted.names
     if predictions.is_file():
         names = [name for name in names if name in found.names]

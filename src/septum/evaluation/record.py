@@ -1,4 +1,4 @@
-"""The record of an evaluation: the scores of every image and of all, with intervals."""
+"""The record of an evaluation: scores per image and over all images, with intervals."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from septum.evaluation.object_errors import KINDS, Objects
 from septum.evaluation.reading import Arrays
 from septum.words import count
 
-Ratio = tuple[float, float]  # every score is a sum over a sum, over the pixels or objects of an image or of all
+Ratio = tuple[float, float]  # a score as numerator and denominator; both are summed over pixels, objects or images
 
-# the name in JSON -> what it is called in tables
-NAMES = {
+# name in JSON -> name in tables
+SCORE_NAMES = {
     "f1": "F1",
     "precision": "precision",
     "recall": "recall",
@@ -49,57 +49,57 @@ NAMES = {
     "v_rand": "V_Rand",
     "v_info": "V_Info",
 }
-_MEANS = ("hausdorff", "mean_surface", "v_rand", "v_info")  # over images, not a sum over a sum
-_SEG = ("jaccard_per_reference_label", "seg_over_these_frames", "n_reference")
+_MEANS_OVER_IMAGES = ("hausdorff", "mean_surface", "v_rand", "v_info")  # means over images
+_SEG_KEYS = ("jaccard_per_reference_label", "seg_over_these_frames", "n_reference")
 
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
-    """All that was measured of one image, and how to see it again."""
+    """Everything measured on one image, and how to read the image again."""
 
     name: str
     overlap: OverlapScores
-    surface: dict[int, SurfaceScores]  # class -> distances
+    surface: dict[int, SurfaceScores]  # class -> distances between outlines
     objects: Objects
     ctc: FrameScores | None
     isbi: tuple[SliceCounts, ...]  # per threshold
     video: str
-    ignored_pixels: int  # that take part in nothing
-    partly_annotated: bool  # pixels and objects are compared on the outlined cells only
+    ignored_pixels: int  # not scored
+    partly_annotated: bool  # pixels and objects are compared only on outlined cells
     arrays: Callable[[], Arrays]
     image: Callable[[], np.ndarray] | None  # (C, Y, X)
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Predictions against the truth: one record per image, and what they add up to."""
+    """Predictions compared with the truth: one record per image, and the scores over all of them."""
 
     kind: Kind
-    classes: tuple[int, ...]  # their numbers; (0, 1) background and foreground
-    measures: dict[str, str]  # name -> why it was chosen
+    classes: tuple[int, ...]  # their numbers in the truth; (0, 1) for background and foreground
+    measures: dict[str, str]  # name -> what it measures, and why it was chosen
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     images: tuple[ImageRecord, ...]
-    detections: tuple[FrameScores, ...] | None  # of markers; none in a challenge without; None: from the labels
+    detections: tuple[FrameScores, ...] | None  # of markers; () if a challenge has none; None: from the labels
 
     @property
     def note(self) -> str:
-        """What was paired, what the labels are, which measures fit, in one paragraph."""
+        """What was compared, how the labels were read and which measures were taken, one line each."""
         return "\n".join([*self.notes, *(f"{name}: {why}" for name, why in self.measures.items())])
 
     @cached_property
     def overlap(self) -> OverlapScores:
-        """Pixels of all images."""
+        """Pixel scores over all images."""
         return overlap.pool([image.overlap for image in self.images])
 
     @cached_property
     def matching(self) -> MatchingScores | None:
-        """Objects of all images, if the labels are instances."""
+        """Object scores over all images, if the labels are instances."""
         return matching.pool([image.objects.scores for image in self.images]) if "matching" in self.measures else None
 
     @cached_property
     def isbi(self) -> StackScores | None:
-        """Slices by their place among the images; those without cell interior are left out."""
+        """ISBI 2012 scores over all slices that have cell interior, by their position among the images."""
         return (
             isbi.pool({k: image.isbi for k, image in enumerate(self.images) if image.isbi})
             if "isbi" in self.measures
@@ -108,11 +108,11 @@ class Evaluation:
 
     @cached_property
     def ctc(self) -> SequenceScores | None:
-        """All frames as one sequence; in a challenge DET is of the markers, and means nothing without."""
+        """All frames as one sequence. In a challenge DET is measured on the markers, and undefined without them."""
         return self._sequence("") if "ctc" in self.measures else None
 
     def _sequence(self, video: str) -> SequenceScores:
-        """SEG and DET of one video, or of all."""
+        """Return SEG and DET of one video, or of all if `video` is empty."""
         several = len({image.video for image in self.images}) > 1
         frames = [
             replace(image.ctc, frame=f"{image.video}_{image.ctc.frame}") if several and not video else image.ctc
@@ -123,16 +123,16 @@ class Evaluation:
         if not detections:
             return scores
         detected = ctc.pool(detections)
-        mended = ("det", "aogm_d", "aogm_d0", "n_split", "n_missed", "n_invented")
-        return replace(scores, **{name: getattr(detected, name) for name in mended})
+        detection_fields = ("det", "aogm_d", "aogm_d0", "n_split", "n_missed", "n_invented")
+        return replace(scores, **{name: getattr(detected, name) for name in detection_fields})
 
     def _detections(self, video: str) -> list[FrameScores]:
-        """Detections of markers in one video, or in all."""
+        """Return the detections of markers in one video, or in all if `video` is empty."""
         return [frame for frame in self.detections or () if not video or frame.frame.startswith(f"{video}_")]
 
     @cached_property
     def ratios(self) -> dict[str, list[Ratio]]:
-        """Every score that is a ratio of sums, image by image; ``iou.1`` is the IoU of class 1."""
+        """Every score that is a ratio of sums, per image; ``iou.1`` is the IoU of class 1."""
         rows = [self._ratios(image) for image in self.images]
         table = {
             name: [row.get(name, (0.0, 0.0)) for row in rows] for name in dict.fromkeys(n for row in rows for n in row)
@@ -169,47 +169,49 @@ class Evaluation:
                     if name != "reason" and value is not None:
                         found[f"{name}.{self.classes[label]}"] = (value, 1)
         if image.isbi:
-            at_best = {name: self._at_best(image, name) for name in ISBI}
-            found |= {name: ratio(at_best[name]) for name, ratio in ISBI.items()}
+            at_best = {name: self._at_best(image, name) for name in ISBI_RATIOS}
+            found |= {name: ratio(at_best[name]) for name, ratio in ISBI_RATIOS.items()}
         return found
 
     def _at_best(self, image: ImageRecord, name: str) -> SliceCounts:
-        """Counts of a slice at the threshold that is best for all slices together."""
+        """Return the counts of a slice at the threshold that is best for all slices together."""
         return next(counts for counts in image.isbi if counts.threshold == self.best(name).threshold)
 
     def best(self, name: str) -> Best:
-        """The challenge's single number of a score, and its threshold."""
+        """Return the best value of a challenge score over all thresholds, and its threshold."""
         assert self.isbi is not None
         return self.isbi.best["pixel_error" if name == "pixel_f_error" else name]
 
     @cached_property
     def scores(self) -> dict[str, Interval]:
-        """Every score over all images, with its 95 % interval where there are units enough."""
+        """Every score over all images, with its 95 % interval if there are enough images or objects."""
         scores = {name: self._interval(name, parts) for name, parts in self.ratios.items() if sum(d for _, d in parts)}
         if self.matching is not None:
             scores["mean_average_precision"] = self._over_thresholds(self.matching.mean_average_precision)
         return _in_order(scores)
 
     def _over_thresholds(self, value: float) -> Interval:
-        return Interval(value, None, None, len(self.images), "image", "none for a mean over thresholds")
+        return Interval(value, None, None, len(self.images), "image", "not available for a mean over thresholds")
 
     def _interval(self, name: str, parts: Sequence[Ratio]) -> Interval:
-        """Resample images; or objects, where there are fewer than five images."""
-        units = [part for part in parts if any(part)]  # invented objects cost DET where there are no true ones
+        """Resample images, or objects if there are fewer than five images."""
+        units = [part for part in parts if any(part)]  # invented objects lower DET even where there are no true ones
         if len(units) >= confidence.FEWEST["image"]:
             return confidence.bootstrap(units, unit="image", statistic=_ratio)
         by_object = list(self._object_ratios(name))
         if not by_object:
             interval = confidence.bootstrap(units, unit="image", statistic=_ratio)
-            return replace(interval, reason=f"{count(len(units), 'image')}: needs {confidence.FEWEST['image']}")
+            return replace(
+                interval, reason=f"{count(len(units), 'image')}, an interval needs {confidence.FEWEST['image']}"
+            )
         interval = confidence.bootstrap(by_object, unit="object", statistic=_ratio)
         if interval.low is None:
-            few = f"{count(len(units), 'image')} and {count(len(by_object), 'object')}: needs 5 images or 20 objects"
-            return replace(interval, reason=few)
+            units_found = f"{count(len(units), 'image')} and {count(len(by_object), 'object')}"
+            return replace(interval, reason=f"{units_found}, an interval needs 5 images or 20 objects")
         return interval
 
     def _object_ratios(self, name: str) -> Iterator[Ratio]:
-        """What every single object adds to a score; nothing for scores of pixels."""
+        """Yield what every object adds to a score; nothing for pixel scores."""
         if name == "seg":
             for image in self.images:
                 yield from ((each.jaccard, 1) for each in (image.ctc.objects if image.ctc else ()))
@@ -223,21 +225,23 @@ class Evaluation:
                     yield ratio
 
     def compare(self, other: Evaluation) -> dict[str, Interval]:
-        """Difference of every score to that of other predictions for the same images, with its 95 % interval.
+        """Return each score minus that of other predictions for the same images, with its 95 % interval.
 
-        Both are resampled together, image by image, which needs five images (`septum.core.metrics.confidence.compare`).
-        An image takes part if it adds to the sums of either; in a mean over images, if both have a value of it.
+        Both are resampled together by image, which needs five images (`septum.core.metrics.confidence.compare`).
+        An image counts if it adds to the sums of either; for a mean over images, if both have a value for it.
 
         Raises
         ------
         DatasetError
-            The other evaluation is of other images.
+            The other evaluation covers other images.
         """
         if [image.name for image in self.images] != [image.name for image in other.images]:
-            raise DatasetError("a comparison needs the same images in both evaluations; score both on one truth")
+            raise DatasetError(
+                "a comparison needs the same images in both evaluations; score both against the same truth"
+            )
         differences = {}
         for name in (name for name in self.ratios if name in self.scores and name in other.scores):
-            needs = all if name.startswith(_MEANS) else any
+            needs = all if name.startswith(_MEANS_OVER_IMAGES) else any
             pairs = zip(self.ratios[name], other.ratios[name], strict=False)
             kept = [pair for pair in pairs if needs(any(part) for part in pair)]
             if kept:
@@ -249,20 +253,20 @@ class Evaluation:
         return _in_order(differences)
 
     def warnings_with(self, other: Evaluation | None) -> tuple[str, ...]:
-        """The warnings, and those of the other predictions that these are compared with."""
+        """Return the warnings, and those about the other predictions in a comparison."""
         return self.warnings + tuple(f"of the other predictions: {each}" for each in (other.warnings if other else ()))
 
     def image_scores(self, k: int) -> dict[str, float | None]:
-        """Every score of one image, None where it is not defined."""
+        """Return every score of one image, None where it is undefined."""
         found = {name: _value(parts[k]) for name, parts in self.ratios.items() if name != "det"}
         if "matching" in self.measures:
             scores = self.images[k].objects.scores
-            nothing = scores.n_truth == scores.n_prediction == 0
-            found["mean_average_precision"] = None if nothing else scores.mean_average_precision
+            empty = scores.n_truth == scores.n_prediction == 0
+            found["mean_average_precision"] = None if empty else scores.mean_average_precision
         return found
 
     def as_json(self, other: Evaluation | None = None) -> dict[str, Any]:
-        """Everything as plain values, and the difference to other predictions for the same images if there are some.
+        """Return everything as plain values, with the difference to `other` predictions for the same images if given.
 
         ``isbi`` and ``ctc`` have the keys of the challenges' own logs.
         """
@@ -301,18 +305,18 @@ class Evaluation:
         return answer
 
     def _ctc_json(self, video: str) -> dict[str, Any]:
-        """The keys of the challenge's log for one video, or all; those of detection only if something was detected."""
+        """Return the keys of the challenge's log for one video, or all; those of detection only if it was measured."""
         found = asdict(self._sequence(video))
         detected = self.detections is None or bool(self._detections(video))
-        return {name: found[name] for name in found if detected or name in _SEG}
+        return {name: found[name] for name in found if detected or name in _SEG_KEYS}
 
     @property
     def error_kinds(self) -> tuple[str, ...]:
-        """Types of error that can occur: objects are mislabelled only where there are several classes of them."""
+        """Kinds of error that can occur; objects can be mislabelled only if there are several classes of them."""
         return KINDS if len(self.classes) > 2 else KINDS[:-1]
 
 
-ISBI: dict[str, Callable[[SliceCounts], Ratio]] = {
+ISBI_RATIOS: dict[str, Callable[[SliceCounts], Ratio]] = {
     "pixel_f_error": lambda at: (at.pixels.fp + at.pixels.fn, 2 * at.pixels.tp + at.pixels.fp + at.pixels.fn),
     "warping_error": lambda at: (at.mismatch_pixels["split"] + at.mismatch_pixels["merger"], at.n_pixels),
     "rand_error": lambda at: (at.rand.fp + at.rand.fn, 2 * at.rand.tp + at.rand.fp + at.rand.fn),
@@ -331,13 +335,13 @@ _OBJECT_RATIOS: dict[str, Callable[[str, float], Ratio]] = {
 
 
 def _detection(frame: FrameScores) -> Ratio:
-    """What is left of the cost of finding nothing."""
+    """Return DET as a ratio: 1 minus the cost of the errors over the cost of missing every object."""
     cost = ctc.SPLIT * frame.n_split + ctc.MISSED * frame.n_missed + ctc.INVENTED * frame.n_invented
     return ctc.MISSED * len(frame.objects) - cost, ctc.MISSED * len(frame.objects)
 
 
 def _ratio(sums: confidence.Sums) -> confidence.Sums:
-    """Sum over sum; DET, the only score that could be negative, is 0 then."""
+    """Return sum over sum, at least 0: DET is the only score that could be negative."""
     return np.maximum(confidence.mean(sums), 0)
 
 
@@ -346,8 +350,8 @@ def _value(ratio: Ratio) -> float | None:
 
 
 def _in_order(scores: dict[str, Interval]) -> dict[str, Interval]:
-    """Scores in the order of `NAMES`."""
-    order = list(NAMES)
+    """Sort scores in the order of `SCORE_NAMES`."""
+    order = list(SCORE_NAMES)
     return dict(sorted(scores.items(), key=lambda item: order.index(item[0].split(".")[0])))
 
 

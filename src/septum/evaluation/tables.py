@@ -1,4 +1,4 @@
-"""The scores of an evaluation as text: tables to print, CSV to keep."""
+"""The scores of an evaluation as text: tables to print, and CSV."""
 
 from __future__ import annotations
 
@@ -9,47 +9,51 @@ from typing import NamedTuple
 
 from septum.core.metrics.confidence import Interval
 from septum.core.metrics.isbi import ThresholdScores
-from septum.evaluation.record import ISBI, NAMES, Evaluation, ImageRecord
+from septum.evaluation.record import ISBI_RATIOS, SCORE_NAMES, Evaluation, ImageRecord
 
-IN_TABLE = 4  # classes that have columns of their own
+MOST_CLASS_COLUMNS = 4  # with more classes, scores per class get a table of their own
 
 
-class Table(NamedTuple):
-    """Text in rows under a header."""
+class TextTable(NamedTuple):
+    """A title, a header, and rows of text."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
 
 
-def score_tables(evaluation: Evaluation) -> list[Table]:
-    """Scores per image, of every class if there are many, per threshold, and over all images with their intervals."""
+def score_tables(evaluation: Evaluation) -> list[TextTable]:
+    """Return the scores per image, per class if there are many, per threshold, and over all images with intervals."""
     tables = [_per_image(evaluation)] if len(evaluation.images) > 1 else []
-    by_class, others = split_by_class(evaluation, listed(evaluation))
+    by_class, others = split_by_class(evaluation, listed_scores(evaluation))
     if by_class:
         rows = class_rows(evaluation, evaluation.scores, by_class)
-        tables.append(Table("per class", ["class", *(NAMES[name] for name in by_class)], rows))
+        tables.append(TextTable("per class", ["class", *(SCORE_NAMES[name] for name in by_class)], rows))
     if evaluation.isbi is not None:
         tables.append(_per_threshold(evaluation.isbi.per_threshold))
-    rows = [[called(evaluation, name), *_told(evaluation.scores[name])] for name in others]
-    return [*tables, Table("over all", ["score", "value", "95 % interval"], rows)]
+    rows = [[score_label(evaluation, name), *_score_cells(evaluation.scores[name])] for name in others]
+    return [*tables, TextTable("all images", ["score", "value", "95 % interval"], rows)]
 
 
-def difference_table(evaluation: Evaluation, other: Evaluation) -> Table:
-    """`Evaluation.compare` as a table."""
+def difference_table(evaluation: Evaluation, other: Evaluation) -> TextTable:
+    """Return `Evaluation.compare` as a table."""
     found = evaluation.compare(other)
-    rows = [[called(evaluation, name), *_told(found[name])] for name in listed(evaluation) if name in found]
-    return Table("difference to the other predictions", ["score", "difference", "95 % interval"], rows)
+    rows = [
+        [score_label(evaluation, name), *_score_cells(found[name])]
+        for name in listed_scores(evaluation)
+        if name in found
+    ]
+    return TextTable("difference to the other predictions", ["score", "difference", "95 % interval"], rows)
 
 
-def listed(evaluation: Evaluation) -> list[str]:
-    """The scores that a reader is shown: of instances there is no need to know the overlap of the background."""
+def listed_scores(evaluation: Evaluation) -> list[str]:
+    """Return the scores to show: all of them, except those of the background if the labels are instances."""
     return [name for name in evaluation.scores if not (evaluation.kind == "instances" and name.endswith(".0"))]
 
 
 def split_by_class(evaluation: Evaluation, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Of many classes: the scores that each has, for a table of their own, and all others."""
-    if len(evaluation.classes) <= IN_TABLE:
+    """Return the scores that every class has, if there are many classes, and all other scores."""
+    if len(evaluation.classes) <= MOST_CLASS_COLUMNS:
         return [], list(names)
     of_class = [name for name in names if "." in name]
     scores = dict.fromkeys(name.split(".")[0] for name in of_class)
@@ -57,48 +61,48 @@ def split_by_class(evaluation: Evaluation, names: Sequence[str]) -> tuple[list[s
 
 
 def class_rows(evaluation: Evaluation, scores: Mapping[str, Interval], names: Sequence[str]) -> list[list[str]]:
-    """Of every class its number, then each score with its interval if there is one."""
+    """Return a row per class: its number, then each score with its interval if there is one."""
 
     def cell(interval: Interval | None) -> str:
         if interval is None:
             return "-"
-        return shown(interval.value) + (f" ({between(interval)})" if interval.low is not None else "")
+        return format_score(interval.value) + (f" ({format_interval(interval)})" if interval.low is not None else "")
 
     return [[str(number), *(cell(scores.get(f"{name}.{number}")) for name in names)] for number in evaluation.classes]
 
 
-def between(interval: Interval) -> str:
-    """The interval as text; nothing without one."""
-    return "" if interval.low is None else f"{shown(interval.low)} to {shown(interval.high)}"
+def format_interval(interval: Interval) -> str:
+    """Return ``"0.8000 to 0.9000"``, or "" without an interval."""
+    return "" if interval.low is None else f"{format_score(interval.low)} to {format_score(interval.high)}"
 
 
-def columns(evaluation: Evaluation) -> list[str]:
-    """The scores that a table of images has room for."""
+def score_columns(evaluation: Evaluation) -> list[str]:
+    """Return the scores that the table of images shows."""
     names = ["f1", "mean_matched_iou", "panoptic_quality", "mean_average_precision", "aggregated_jaccard", "seg"]
     names += ["pixel_error"]
     classes = evaluation.classes if evaluation.kind == "classes" else evaluation.classes[1:]
-    if len(classes) <= IN_TABLE:
+    if len(classes) <= MOST_CLASS_COLUMNS:
         names += [f"{score}.{number}" for score in ("iou", "dice") for number in classes]
     if len(evaluation.classes) == 2:
         names += [f"{score}.{classes[-1]}" for score in ("hausdorff_95_px", "mean_surface_distance_px")]
-    return [name for name in [*names, *ISBI] if name in evaluation.scores]
+    return [name for name in [*names, *ISBI_RATIOS] if name in evaluation.scores]
 
 
-def called(evaluation: Evaluation, name: str) -> str:
-    """What a score is called: ``iou.2`` is "IoU 2", or "IoU" of the only foreground; V_Rand has its threshold."""
+def score_label(evaluation: Evaluation, name: str) -> str:
+    """Return how tables name a score: "IoU 2" for ``iou.2``, "IoU" for a single foreground class, "V_Rand at 0.5"."""
     score, _, number = name.partition(".")
-    if name in ISBI:
-        return f"{NAMES[name]} at {evaluation.best(name).threshold:.1f}"
+    if name in ISBI_RATIOS:
+        return f"{SCORE_NAMES[name]} at {evaluation.best(name).threshold:.1f}"
     several = evaluation.kind == "classes" and (len(evaluation.classes) > 2 or score in ("iou", "dice"))
-    return NAMES[score] + (f" {number}" if number and several else "")
+    return SCORE_NAMES[score] + (f" {number}" if number and several else "")
 
 
-def shown(value: float | None) -> str:
-    """A score as text: four digits after the point, more for small ones.
+def format_score(value: float | None) -> str:
+    """Return a score as text with four decimals, or six if it is small.
 
     Examples
     --------
-    >>> shown(0.5), shown(0.000353), shown(None)
+    >>> format_score(0.5), format_score(0.000353), format_score(None)
     ('0.5000', '0.000353', '-')
     """
     if value is None:
@@ -107,7 +111,7 @@ def shown(value: float | None) -> str:
 
 
 def threshold_scores(row: ThresholdScores) -> dict[str, float]:
-    """The challenge's scores at one threshold, by their names in tables."""
+    """Return the challenge's scores at one threshold, by their names in tables."""
     return {
         "1 - pixel F": 1 - row.pixel_f_score,
         "warping error": row.warping_error_splits_and_mergers,
@@ -118,7 +122,7 @@ def threshold_scores(row: ThresholdScores) -> dict[str, float]:
 
 
 def objects_csv(evaluation: Evaluation) -> str:
-    """One line per object, as CSV text."""
+    """Return CSV text with one line per object."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     classes = ["truth_class", "prediction_class"] if evaluation.kind == "classes" else []
@@ -135,17 +139,17 @@ def objects_csv(evaluation: Evaluation) -> str:
     return text.getvalue()
 
 
-def _per_image(evaluation: Evaluation) -> Table:
-    names = columns(evaluation)
+def _per_image(evaluation: Evaluation) -> TextTable:
+    names = score_columns(evaluation)
     kinds = evaluation.error_kinds if "matching" in evaluation.measures else ()
     rows = [
-        [image.name, *_counts([image], kinds), *(shown(evaluation.image_scores(k)[name]) for name in names)]
+        [image.name, *_counts([image], kinds), *(format_score(evaluation.image_scores(k)[name]) for name in names)]
         for k, image in enumerate(evaluation.images)
     ]
-    over_all = [shown(evaluation.scores[name].value) for name in names]
-    rows.append(["all", *_counts(evaluation.images, kinds), *over_all])
-    header = ["image", *(["objects", *kinds] if kinds else []), *(called(evaluation, name) for name in names)]
-    return Table("per image", header, rows)
+    overall = [format_score(evaluation.scores[name].value) for name in names]
+    rows.append(["all", *_counts(evaluation.images, kinds), *overall])
+    header = ["image", *(["objects", *kinds] if kinds else []), *(score_label(evaluation, name) for name in names)]
+    return TextTable("per image", header, rows)
 
 
 def _counts(images: Sequence[ImageRecord], kinds: Sequence[str]) -> list[str]:
@@ -155,13 +159,13 @@ def _counts(images: Sequence[ImageRecord], kinds: Sequence[str]) -> list[str]:
     return [str(objects), *(str(sum(image.objects.count(kind) for image in images)) for kind in kinds)]
 
 
-def _per_threshold(at: Sequence[ThresholdScores]) -> Table:
-    rows = [[f"{row.threshold:.1f}", *(shown(value) for value in threshold_scores(row).values())] for row in at]
-    return Table("per threshold", ["threshold", *threshold_scores(at[0])], rows)
+def _per_threshold(at: Sequence[ThresholdScores]) -> TextTable:
+    rows = [[f"{row.threshold:.1f}", *(format_score(value) for value in threshold_scores(row).values())] for row in at]
+    return TextTable("per threshold", ["threshold", *threshold_scores(at[0])], rows)
 
 
-def _told(interval: Interval) -> tuple[str, str]:
-    """A score and its interval, or why there is none, as text."""
+def _score_cells(interval: Interval) -> tuple[str, str]:
+    """Return a score and its interval, or the reason why there is none."""
     if interval.low is None:
-        return shown(interval.value), interval.reason
-    return shown(interval.value), f"{between(interval)} over {interval.n} {interval.unit}s"
+        return format_score(interval.value), interval.reason
+    return format_score(interval.value), f"{format_interval(interval)} over {interval.n} {interval.unit}s"

@@ -177,7 +177,8 @@ def predict_files(
             outputs = _write(output, stem, frames, predictions, image.pixel_size, model.card.kind)
             table[stem] = _rows(path, frames, [p.labels for p in predictions], image.pixel_size, model)
             names = [file.name for file in outputs]
-            journal[stem] = {"key": key_of(path), "outputs": names, "objects": len(table[stem])}
+            entry = {"key": key_of(path), "outputs": names, "objects": len(table[stem]), "image": str(path.absolute())}
+            journal[stem] = entry
             write_text(output / JOURNAL, json.dumps(journal, indent=1) + "\n")
             yield FileDone(path, outputs, len(table[stem]), skipped=False)
     finally:  # also if an image cannot be read, or the user stops it
@@ -317,6 +318,6 @@ def _read_journal(path: Path) -> dict[str, Any]:
     """Return the entries by the stem of their image; none from a file that is missing or not ours."""
     try:
         entries = json.loads(path.read_text())
-        return {stem: entry for stem, entry in entries.items() if entry.keys() == {"key", "outputs", "objects"}}
+        return {stem: entry for stem, entry in entries.items() if {"key", "outputs", "objects"} <= entry.keys()}
     except (OSError, ValueError, AttributeError):
         return {}

@@ -1,4 +1,4 @@
-"""The report of an evaluation: scores with intervals, curves, overlays, and an atlas of every error."""
+"""The page of an evaluation: scores with intervals, curves, overlays, and an atlas of every error."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from numpy.typing import ArrayLike
 from septum.core.metrics.confidence import Interval
 from septum.core.metrics.warping import MISMATCHES
 from septum.core.overlay import AGREEMENT, CONFUSED, MARK, PREDICTION, TRUTH
-from septum.evaluation.record import NAMES, Evaluation
+from septum.evaluation.record import SCORE_NAMES, Evaluation
 from septum.evaluation.tables import (
-    between,
-    called,
     class_rows,
-    columns,
-    listed,
-    shown,
+    format_interval,
+    format_score,
+    listed_scores,
+    score_columns,
+    score_label,
     split_by_class,
     threshold_scores,
 )
-from septum.report.atlas import CONFIDENT, MOST_IMAGES, MOST_REGIONS, Atlas, by_kind, make_atlas, mismatch_threshold
+from septum.report.atlas import (
+    CONFIDENT,
+    MOST_IMAGES,
+    MOST_REGIONS,
+    Atlas,
+    make_atlas,
+    mismatch_threshold,
+    pictures_by_kind,
+)
 from septum.report.page import (
     Curves,
     Headline,
@@ -47,12 +55,24 @@ _HEADLINE = {
     "warping_error": "warping error",
     "pixel_error": "pixel error",
 }
-_WHAT = {
-    "missed": "True objects that no predicted one overlaps with an IoU of 0.5 or more.",
-    "invented": "Predicted objects that no true one overlaps with an IoU of 0.5 or more.",
-    "split": "True objects that two or more predicted ones share.",
-    "merged": "Predicted objects that cover two or more true ones.",
-    "mislabelled": "True objects most of which is predicted as another class.",
+_MEANINGS = {
+    "f1": "F1: harmonic mean of precision and recall; a match needs IoU >= 0.5.",
+    "mean_matched_iou": "Mean IoU: overlap of the matched objects, intersection over union.",
+    "panoptic_quality": "PQ (panoptic quality): F1 times mean IoU.",
+    "mean_average_precision": "mAP: mean of the average precision at IoU 0.5 to 0.95.",
+    "aggregated_jaccard": "AJI: aggregated Jaccard index.",
+    "seg": "SEG: mean IoU of all true objects, 0 for a missed one (Cell Tracking Challenge).",
+    "det": "DET: 1 minus the normalised cost of detection errors (Cell Tracking Challenge).",
+    "pixel_error": "Pixel error: share of wrong pixels.",
+    "v_rand": "V_Rand, V_Info: agreement of the segments (ISBI 2012).",
+    "warping_error": "Warping error: share of pixels that split or merge segments (ISBI 2012).",
+}
+_ERRORS = {
+    "missed": "True objects with no prediction at IoU >= 0.5, largest error first.",
+    "invented": "Predicted objects with no true object at IoU >= 0.5, largest error first.",
+    "split": "True objects covered by two or more predicted objects, largest error first.",
+    "merged": "Predicted objects that cover two or more true objects, largest error first.",
+    "mislabelled": "True objects mostly predicted as another class, largest error first.",
 }
 
 
@@ -66,18 +86,18 @@ def report_evaluation(
     path : path
         The file to write.
     evaluation : Evaluation
-        Its images are read once more, one at a time.
+        Its images are read again, a few at a time.
     other : Evaluation, optional
-        Of other predictions on the same truth, for the difference of the scores.
+        Of other predictions against the same truth; the page then shows the difference of the scores.
     run : Path, optional
-        The run folder of the training, for its curves.
+        The run folder of the training; the page then shows its curves.
 
     Raises
     ------
     ImageError
         An image differs in size from its truth.
     ModelError
-        There is no run in `run`.
+        `run` contains no run.
     OutputError
         The page cannot be written.
     """
@@ -87,17 +107,17 @@ def report_evaluation(
     warnings = evaluation.warnings_with(other)
     if warnings:
         sections.append(Text("Warnings", [*map(_sentence, warnings)]))
-    why = [f"{name}: {reason}." for name, reason in evaluation.measures.items()]
-    sections.append(Text("What was measured", [*map(_sentence, evaluation.notes), *why]))
+    measures = [f"{name}: {reason}." for name, reason in evaluation.measures.items()]
+    sections.append(Text("What was compared", [*map(_sentence, evaluation.notes), *map(_sentence, measures)]))
     sections += _curves(evaluation)
     sections += _score_tables("Scores over all images", "value", evaluation.scores, evaluation)
     if other is not None:
         title = "Difference to the other predictions"
         sections += _score_tables(title, "difference", evaluation.compare(other), evaluation)
-    sections += [*_image_table(evaluation), *training, *_wholes(evaluation, atlas), *_errors(evaluation, atlas)]
+    sections += [*_image_table(evaluation), *training, *_whole_images(evaluation, atlas), *_errors(evaluation, atlas)]
     sections += [*_mismatches(evaluation, atlas), *_suspicious(evaluation, atlas)]
-    subtitle = f"{count(len(evaluation.images), 'image')}, {evaluation.kind}"
-    write_page(Path(path), title="Predictions against the truth", subtitle=subtitle, sections=sections)
+    subtitle = f"{count(len(evaluation.images), 'image')}, labels read as {evaluation.kind}"
+    write_page(Path(path), title="Evaluation: predictions against truth", subtitle=subtitle, sections=sections)
     return Path(path)
 
 
@@ -105,18 +125,18 @@ def _training(run: Path) -> list[Section]:
     from septum.training.run import RunFolder
 
     folder = RunFolder(run)
-    folder.config()  # says so if there is no run
+    folder.config()  # raises ModelError if there is no run
     return training_sections(folder.records())
 
 
 def _headline(evaluation: Evaluation) -> list[Number]:
-    named = {name: label for name, label in _HEADLINE.items() if name in evaluation.scores}
-    if evaluation.kind == "instances" and len(named) > 1:
-        named.pop("pixel_error", None)
+    labels = {name: label for name, label in _HEADLINE.items() if name in evaluation.scores}
+    if evaluation.kind == "instances" and len(labels) > 1:
+        labels.pop("pixel_error", None)
     numbers = []
-    for name, label in named.items():
+    for name, label in labels.items():
         interval = evaluation.scores[name]
-        numbers.append(Number(shown(interval.value), label, between(interval)))
+        numbers.append(Number(format_score(interval.value), label, format_interval(interval)))
     return numbers
 
 
@@ -131,7 +151,7 @@ def _curves(evaluation: Evaluation) -> list[Section]:
             "recall": (x, [row.recall for row in at]),
             "average precision": (x, [row.average_precision for row in at]),
         }
-        note = "How the scores fall when a matched object must overlap its partner better."
+        note = "Scores as the required overlap (IoU) rises. Higher is better; a flat curve means accurate outlines."
         title = "Objects found, by IoU threshold"
         sections.append(Curves(title, "IoU threshold", "score", series, note=note, y_range=(0, 1)))
     if evaluation.isbi is not None:
@@ -145,97 +165,114 @@ def _curves(evaluation: Evaluation) -> list[Section]:
             "pixel F": (x, [1 - row["1 - pixel F"] for row in table]),
         }
         best = evaluation.isbi.best["v_rand"]
-        note = f"Best V_Rand: {shown(best.value)} at the threshold {best.threshold:.1f}."
-        across = "threshold of the probability"
+        across = "probability threshold"
+        note = "Scores after thresholding the probability maps; higher is better. "
+        note += f"Best V_Rand: {format_score(best.value)} at threshold {best.threshold:.1f}."
         sections.append(Curves("ISBI 2012, by threshold", across, "score", series, note=note, y_range=(0, 1)))
         warping = {"warping error": (x, [row["warping error"] for row in table])}
         best = evaluation.isbi.best["warping_error"]
-        note = f"Best: {shown(best.value)} at the threshold {best.threshold:.1f}."
+        note = "Share of pixels that split or merge segments; lower is better. "
+        note += f"Best: {format_score(best.value)} at threshold {best.threshold:.1f}."
         sections.append(Curves("Warping error, by threshold", across, "error", warping, note=note))
     return sections
 
 
 def _score_tables(title: str, column: str, scores: Mapping[str, Interval], evaluation: Evaluation) -> list[Section]:
-    """A line per score; a line per class if there are many."""
-    by_class, others = split_by_class(evaluation, [name for name in listed(evaluation) if name in scores])
+    """Return a table with a row per score and, if there are many classes, a table with a row per class."""
+    by_class, others = split_by_class(evaluation, [name for name in listed_scores(evaluation) if name in scores])
     reasons = {scores[name].reason for name in others}
-    for_all = reasons.pop() if len(reasons) == 1 else ""  # the one reason why there is no interval at all
-    header = ["score", column] if for_all else ["score", column, "95 % interval", "resampled over"]
+    without_intervals = len(reasons) == 1 and reasons != {""}  # for a single reason, which the note gives
+    header = ["score", column] if without_intervals else ["score", column, "95 % interval", "resampled over"]
     rows = []
     for name, interval in ((name, scores[name]) for name in others):
         over = interval.reason or count(interval.n, interval.unit)
-        row = [called(evaluation, name), shown(interval.value), between(interval) or "–", over]
+        row = [score_label(evaluation, name), format_score(interval.value), format_interval(interval) or "–", over]
         rows.append(row[: len(header)])
-    by_object = any(scores[name].unit == "object" and scores[name].low is not None for name in others)
-    note = "Resampling objects of a few images says how sure a score is for these images, not for others." * by_object
-    tables: list[Section] = [Table(title, header, rows, f"No intervals ({for_all})." if for_all else note)]
+    explanations = [text for name, text in _MEANINGS.items() if name in others]
+    if any(name.startswith(("iou", "dice")) for name in others):
+        explanations.append("IoU and Dice: overlap of the pixels.")
+    tables: list[Section] = [Table(title, header, rows, " ".join([_interval_note(scores, others), *explanations]))]
     if by_class:
-        names = ["class", *(NAMES[name] for name in by_class)]
-        tables.append(Table(f"{title}, by class", names, class_rows(evaluation, scores, by_class)))
+        names = ["class", *(SCORE_NAMES[name] for name in by_class)]
+        note = "One row per class, with the 95 % interval in brackets where there is one."
+        tables.append(Table(f"{title}, by class", names, class_rows(evaluation, scores, by_class), note))
     return tables
 
 
-def _sentence(said: str) -> str:
-    """Begun with a capital letter, ended with a full stop."""
-    return said[0].upper() + said[1:] + "." * (not said.endswith("."))
+def _interval_note(scores: Mapping[str, Interval], names: list[str]) -> str:
+    """Say how the 95 % intervals are to be read, or why there are none."""
+    reasons = {scores[name].reason for name in names}
+    if len(reasons) == 1 and (reason := reasons.pop()):
+        return f"All images together, without intervals ({reason})."
+    note = "All images together. 95 % interval: how far a score may differ by chance (bootstrap)."
+    if any(scores[name].unit == "object" and scores[name].low is not None for name in names):
+        note += " Resampling the objects of a few images shows the uncertainty for these images, not for others."
+    return note
+
+
+def _sentence(text: str) -> str:
+    """Start with a capital letter and end with a full stop."""
+    return text[0].upper() + text[1:] + "." * (not text.endswith("."))
 
 
 def _image_table(evaluation: Evaluation) -> list[Section]:
-    names, kinds = columns(evaluation), evaluation.error_kinds
-    header = ["image", "true objects", *kinds, *(called(evaluation, name) for name in names)]
+    names, kinds = score_columns(evaluation), evaluation.error_kinds
+    header = ["image", "true objects", *kinds, *(score_label(evaluation, name) for name in names)]
     rows: list[list[object]] = []
     for k, image in enumerate(evaluation.images):
         scores = evaluation.image_scores(k)
         counts = [image.objects.scores.n_truth, *(image.objects.count(kind) for kind in kinds)]
         rows.append([image.name, *counts, *(scores[name] for name in names)])
-    return [Table("Image by image", header, rows)]
+    note = "True objects, errors by kind, and scores of every image."
+    return [Table("Scores per image", header, rows, note)]
 
 
 def _legend(evaluation: Evaluation) -> dict[str, ArrayLike]:
-    """What colours say where a prediction is drawn against its truth."""
+    """Return the colours in which predictions are drawn against their truth."""
     legend: dict[str, ArrayLike] = {"only in the truth": TRUTH, "only predicted": PREDICTION}
     if evaluation.kind == "instances":
-        return legend | {"outlines of both": AGREEMENT}
-    return legend | ({"another class": CONFUSED} if len(evaluation.classes) > 2 else {})
+        return legend | {"outlines agree": AGREEMENT}
+    return legend | ({"different classes": CONFUSED} if len(evaluation.classes) > 2 else {})
 
 
-def _wholes(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
+def _whole_images(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
     hidden = len(evaluation.images) - MOST_IMAGES
-    alone = all(image.image is None for image in evaluation.images)
-    note = "" if alone else "Each image, its truth, and then the prediction against the truth, where the colours mean:"
+    if all(image.image is None for image in evaluation.images):
+        note = "The predictions against their truth, on black: no images were found. Give them with --images."
+    else:
+        note = "Each image, its truth, and its prediction against the truth."
     if hidden > 0:
-        note = f"{count(hidden, 'more image')} not shown. {note}"
+        note += f" {count(hidden, 'more image')} not shown."
     if any(image.ignored_pixels for image in evaluation.images):
-        note = f"Nothing is drawn where pixels are ignored. {note}"
-    return [Pictures("Images, truth and predictions", atlas.wholes, 3, note, _legend(evaluation))]
+        note += " Nothing is drawn on ignored pixels."
+    return [Pictures("Images, truth and predictions", atlas.whole_images, 3, note, _legend(evaluation))]
 
 
 def _errors(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
     if not atlas.objects:
         return [Text("Errors", ["No object is missed, invented, split or merged."])]
     sections: list[Section] = []
-    kinds = by_kind(atlas.objects)
+    pictures = pictures_by_kind(atlas.objects)
     for kind in evaluation.error_kinds:
-        if kind in kinds:
+        if kind in pictures:
             number = sum(image.objects.count(kind) for image in evaluation.images)
-            left = number - len(kinds[kind])
-            note = _WHAT[kind] + " Worst first, by the pixels that it costs."
-            note += f" {left} smaller ones are in the CSV only." if left else ""
-            legend = _legend(evaluation) | {"where to look": MARK}
-            sections.append(_crops(f"{kind.capitalize()}: {number}", kinds[kind], note, legend))
+            left_out = number - len(pictures[kind])
+            note = _ERRORS[kind] + (f" {left_out} smaller ones are only in the CSV." if left_out else "")
+            legend = _legend(evaluation) | {"the error": MARK}
+            sections.append(_crops(f"{kind.capitalize()}: {number}", pictures[kind], note, legend))
     return sections
 
 
 def _mismatches(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
-    threshold, kinds = mismatch_threshold(evaluation), by_kind(atlas.mismatches)
+    threshold, pictures = mismatch_threshold(evaluation), pictures_by_kind(atlas.mismatches)
     sections: list[Section] = []
     for kind in (name.replace("_", " ") for name in MISMATCHES):
-        if kind in kinds:
-            note = f"Mismatches of the warping error at the threshold {threshold:.1f}, largest first."
+        if kind in pictures:
+            note = f"Pixels that count as {kind} in the warping error at threshold {threshold:.1f}, largest first."
             if len(atlas.mismatches) == MOST_REGIONS:
-                note += f" The largest {MOST_REGIONS} of all types are shown."
-            legend = {"only in the truth": TRUTH, "only predicted": PREDICTION, kind: CONFUSED, "where to look": MARK}
-            sections.append(_crops(f"Warping, {kind}: {len(kinds[kind])}", kinds[kind], note, legend))
+                note += f" Only the largest {MOST_REGIONS} of all kinds are shown."
+            legend = {"only in the truth": TRUTH, "only predicted": PREDICTION, kind: CONFUSED, "the error": MARK}
+            sections.append(_crops(f"Warping, {kind}: {len(pictures[kind])}", pictures[kind], note, legend))
     return sections
 
 
@@ -243,15 +280,12 @@ def _suspicious(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
     if not atlas.suspicious:
         return []
     note = (
-        f"Here the prediction is confident (probability {CONFIDENT} or more) and contradicts the truth. Either the "
-        "network is wrong, or the label is: look at these before you trust either."
+        f"Here the prediction contradicts the truth with a probability of {CONFIDENT} or more. Either the network or "
+        "the label is wrong; check these labels first."
     )
-    legend = _legend(evaluation) | {"where to look": MARK}
-    return [
-        _crops(
-            f"Suspicious labels: {len(atlas.suspicious)}", [entry.picture for entry in atlas.suspicious], note, legend
-        )
-    ]
+    legend = _legend(evaluation) | {"the contradiction": MARK}
+    pictures = [crop.picture for crop in atlas.suspicious]
+    return [_crops(f"Suspicious labels: {len(pictures)}", pictures, note, legend)]
 
 
 def _crops(title: str, pictures: list[Picture], note: str, legend: Mapping[str, ArrayLike]) -> Pictures:
