@@ -42,7 +42,7 @@ def train(data, output, **changes):
 
 
 def no_room(monkeypatch):
-    monkeypatch.setattr(memory, "free", lambda: 1000)
+    monkeypatch.setattr(memory, "default_limit", lambda: 1000)
 
 
 @pytest.mark.parametrize("instances", ["border", "rim"])

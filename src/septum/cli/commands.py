@@ -209,7 +209,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Segment images with a trained network. Large ones are streamed, and gone on with where a run was stopped."""
-    from septum.machine.memory import free
+    from septum.machine.memory import default_limit
     from septum.model.model import find_model, fingerprint, load
     from septum.prediction.files import list_inputs, predict_files
     from septum.prediction.preview import preview_files
@@ -228,7 +228,7 @@ def predict(
             "has no part in; give one of both"
         )
     averaging = parse_tta(tta)
-    memory = parse_bytes(max_memory) if max_memory is not None else free()
+    memory = parse_bytes(max_memory) if max_memory is not None else default_limit()
     options = StreamOptions(
         format=form.value if form else "zarr",
         probabilities=probabilities.value,

@@ -18,7 +18,7 @@ from septum.data.dataset import Dataset, load_dataset, shapes
 from septum.data.keep import emptied
 from septum.errors import ConfigError, DeviceError
 from septum.machine.device import be_deterministic
-from septum.machine.memory import LARGE_ARRAY, hold_little
+from septum.machine.memory import TRAINING_MMAP_THRESHOLD, limit_allocator_cache
 from septum.model.model import Model, load
 from septum.training.fit import fit
 from septum.training.holdout import hold_out, nothing_held_out
@@ -65,7 +65,7 @@ def train_files(request: Request, device: torch.device, processes: Processes = A
         request = replace(_as_begun(request, settings.source), deterministic=settings.deterministic is not None)
         memory = settings.max_memory
     if memory is not None:
-        hold_little(LARGE_ARRAY)
+        limit_allocator_cache(TRAINING_MMAP_THRESHOLD)
     if request.deterministic:
         be_deterministic()
     images = shapes(request.data, labels=request.labels, channel=request.channel)

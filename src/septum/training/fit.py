@@ -13,7 +13,7 @@ from septum.config import DataSource, Decoding, TrainConfig
 from septum.core.normalize import mean_normalization
 from septum.data.dataset import Dataset
 from septum.errors import ConfigError, DatasetError
-from septum.machine.memory import limit_gpu, other_sizes
+from septum.machine.memory import limit_gpu, without_cached_memory
 from septum.model.model import Model, ModelCard, load
 from septum.training.holdout import HoldOut
 from septum.training.memory import smaller
@@ -149,7 +149,7 @@ def fit(
             run.log({"step": state.step, "loss": mean, "learning_rate": rate, "seconds": round(state.seconds, 2)})
             state.losses = ()
         if last or state.step % settings.validate_every == 0:
-            with other_sizes(settings.max_memory):
+            with without_cached_memory(settings.max_memory):
                 parts = predictions(state.average, config, dataset, held_out, settings.tile_memory)
                 decoding, scores = choose_decoding(parts, config, dataset)
             best = not scores or scores["score"] >= state.best  # of equal ones the later, which has learned more

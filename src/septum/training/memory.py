@@ -13,7 +13,7 @@ from septum.core.layout import smallest_layout
 from septum.core.unet import input_size, layers, margin, n_weights
 from septum.data.dataset import Shape
 from septum.errors import ConfigError
-from septum.machine.memory import DEFAULT_MEMORY, free, lacks_memory, limit_gpu, measured_peak, resident
+from septum.machine.memory import DEFAULT_MEMORY, default_limit, lacks_memory, limit_gpu, measured_peak, resident
 
 MEASURED = 0.95  # of the memory that is allowed is planned with; the rest is for what a measurement misses
 LIBRARIES = 100 * 10**6  # bytes that the first steps add to the process beside their arrays
@@ -65,7 +65,7 @@ def check_largest(shapes: Iterable[Shape], limit: int) -> None:
 
 def room_for_data(limit: int | None, device: torch.device, largest: int) -> int:
     """Return the bytes that a data set may take before it is streamed, while its largest image is made ready."""
-    left = (free() if limit is None or device.type == "cuda" else limit) - resident()
+    left = (default_limit() if limit is None or device.type == "cuda" else limit) - resident()
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         left = min(left, total if limit is None else limit)

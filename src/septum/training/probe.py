@@ -13,7 +13,7 @@ from septum.core.layout import OVERHEAD
 from septum.core.unet import margin
 from septum.data.dataset import Dataset
 from septum.errors import ConfigError
-from septum.machine.memory import give_back, other_sizes, resident
+from septum.machine.memory import resident, trim_heap, without_cached_memory
 from septum.model.model import Model
 from septum.model.versions import versions
 from septum.training.holdout import HoldOut, largest, pixels_of
@@ -44,7 +44,7 @@ def begin_run(
         raise ConfigError("how long to train is not said; give --budget such as 20min, or --steps")
     context = margin(config.unet.depth)
     wanted, one = config, largest(held_out, dataset)  # which stands for all that is held out
-    give_back()
+    trim_heap()
     libraries = libraries_bytes()
     held, state_takes = resident() if device.type == "cpu" else 0, state_bytes(config)
     kept = bytes_kept(held_out, dataset, config) - bytes_kept(one, dataset, config)
@@ -59,7 +59,7 @@ def begin_run(
             state = new_state(tried, device, start)
             for number in range(2):
                 _step(state, images, tried, processes, number)
-            with other_sizes(max_memory):
+            with without_cached_memory(max_memory):
                 judged(predictions(state.average, tried, dataset, one, tiles), tried.decoding, tried, dataset)
             _step(state, images, tried, processes, 2)
 
@@ -118,10 +118,10 @@ def _step(state: State, images: Images, config: TrainConfig, processes: Processe
 
 
 def _predict(limit: int | None, *arguments: Any) -> list[Part]:
-    with other_sizes(limit):
+    with without_cached_memory(limit):
         return list(predictions(*arguments))
 
 
 def _score(limit: int | None, parts: list[Part], config: TrainConfig, dataset: Dataset) -> None:
-    with other_sizes(limit):
+    with without_cached_memory(limit):
         choose_decoding(parts, config, dataset)

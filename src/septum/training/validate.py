@@ -15,7 +15,7 @@ from septum.core.unet import UNet
 from septum.data.dataset import Dataset, Sample
 from septum.data.keep import ArrayField, for_a_while, in_memory
 from septum.machine.generators import drain
-from septum.machine.memory import give_back
+from septum.machine.memory import trim_heap
 from septum.model.predict import segment
 from septum.training.holdout import HoldOut, pixels_of
 from septum.training.score import ValidationImage, validation_scores
@@ -41,7 +41,7 @@ def predictions(net: UNet, config: TrainConfig, dataset: Dataset, held_out: Hold
         net.to(memory_format=order)  # type: ignore[call-overload]  # the optimiser's state lies as the weights did
         yield Part(sample, block, predicted.probabilities)
         del predicted
-        give_back()
+        trim_heap()
 
 
 def judged(parts: Iterable[Part], decoding: Decoding, config: TrainConfig, dataset: Dataset) -> dict[str, float]:

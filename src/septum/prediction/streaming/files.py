@@ -25,7 +25,7 @@ from septum.data.images import ImageFile, fit_channels, open_image, write_png
 from septum.data.names import stem_of
 from septum.data.sinks import write_tiff
 from septum.errors import ConfigError, ImageError, OutputError
-from septum.machine.memory import hold_little, lacks_memory, resident
+from septum.machine.memory import lacks_memory, limit_allocator_cache, resident
 from septum.model.model import Model
 from septum.model.predict import in_fastest_order
 from septum.prediction.records import StreamDone, StreamProgress, StreamRecord, StreamStarted
@@ -233,7 +233,7 @@ def make_plan(
             "give one inside"
         )
     processes = options.workers if options.cluster is None else 1
-    hold_little()
+    limit_allocator_cache()
     network_speed(model.net)  # after which the process holds what libraries keep
     # with several workers each of them is a process beside this one
     others = resident() * (processes + 1) if processes > 1 else resident()

@@ -20,7 +20,7 @@ from septum.data.files import write_text
 from septum.data.images import ImageFile, fit_channels, open_image
 from septum.data.sinks import ZarrOutput, ZarrSink, create_zarr, quantize
 from septum.errors import ImageError
-from septum.machine.memory import hold_little
+from septum.machine.memory import limit_allocator_cache
 from septum.machine.queues import Behind
 from septum.model.model import Model, load
 from septum.model.predict import fit_to_image, in_fastest_order, predict_tile
@@ -57,7 +57,7 @@ class Job:
         self.plan: StreamPlan = read_plan(folder / PLAN)
         self.name = folder.name.removesuffix("_work")
         torch.set_num_threads(self.plan.threads)
-        hold_little()
+        limit_allocator_cache()
 
     @cached_property
     def model(self) -> Model:
