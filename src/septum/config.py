@@ -128,6 +128,21 @@ class TtaConfig(Settings):
     versions: Count = 7  # rotations: angles k * 360 / versions about the image centre; dihedral: always 8
     average: Literal["probabilities", "logits"] = "probabilities"
 
+    @classmethod
+    def of(cls, versions: int | TtaConfig | None) -> TtaConfig | None:
+        """Return the settings for a number of versions: 7 rotations or 8 flips and quarter turns.
+
+        Examples
+        --------
+        >>> TtaConfig.of(8)
+        TtaConfig(kind='dihedral', versions=8, average='probabilities')
+        """
+        if versions is None or isinstance(versions, TtaConfig):
+            return versions
+        if versions not in (7, 8):
+            raise ConfigError(f"tta must be 7 (the paper's rotations) or 8 (flips and quarter turns), got {versions}")
+        return cls(kind="dihedral" if versions == 8 else "rotations", versions=versions)
+
 
 class Decoding(Settings):
     """How probabilities become instances; a training chooses the values on what is held out, and keeps them."""

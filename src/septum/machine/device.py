@@ -1,4 +1,4 @@
-"""What the device is fastest at."""
+"""Which device the network runs on, and what that device is fastest at."""
 
 from __future__ import annotations
 
@@ -9,6 +9,30 @@ import time
 from typing import Literal
 
 import torch
+
+from septum.errors import ConfigError
+
+
+def pick_device(name: str | torch.device) -> torch.device:
+    """Return a device by its name, such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` is the first of cuda, mps and cpu.
+
+    Under torchrun each process gets a GPU of its own.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown or the device is not available.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [kind for kind, is_present in present.items() if is_present]
+    try:
+        device = torch.device(available[0] if name == "auto" else name)
+    except RuntimeError:
+        raise ConfigError(f"there is no device {str(name)!r}; available: auto, {', '.join(available)}") from None
+    if device.type not in available or (device.index or 0) >= max(1, torch.cuda.device_count()):
+        raise ConfigError(f"device {device} is not available on this machine; available: {', '.join(available)}")
+    local = os.environ.get("LOCAL_RANK")  # set by torchrun
+    return torch.device("cuda", int(local)) if local and device.type == "cuda" else device
 
 
 def fastest_order(device: torch.device) -> torch.memory_format:
