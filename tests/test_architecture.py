@@ -19,6 +19,7 @@ from septum.cli import arguments
 from septum.config import TtaConfig
 from septum.data.dataset import from_arrays
 from septum.training.recipe import recipe
+from septum.words import parse_duration
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "septum"
@@ -54,7 +55,7 @@ def lines_of_commands():
     """Every call of septum in the README's code, and in the examples of --help."""
     lines = [line for block in fenced(README) for line in block.splitlines()]
     for here in [*COMMANDS.commands.values(), *COMMANDS.commands["data"].commands.values()]:
-        lines += re.split(r"Examples?:\s+|\s+\|\s+", here.epilog or "")
+        lines += [line.strip() for line in (here.epilog or "").splitlines()]
     lines += [inner for line in lines for inner in re.findall(r"\$\((.*?)\)", line)]
     return [re.sub(r"\$\(.*?\)", "FOLDER", line.split("  #")[0]) for line in lines if line.startswith("septum ")]
 
@@ -126,8 +127,8 @@ def test_commands_are_understood(line):
     command, words = command_of(shlex.split(line)[1:])
     given = command.make_context(command.name, words).params  # refuses unknown options and missing arguments
     if given.get("budget"):
-        arguments.parse_duration(given["budget"])
-    arguments.parse_tta(given.get("tta"))
+        parse_duration(given["budget"])
+    TtaConfig.of(given.get("tta"))
     paper_recipe().with_changes(arguments.parse_settings(list(given.get("settings", ()))))
 
 

@@ -1,8 +1,12 @@
-"""Plurals and durations in sentences."""
+"""Plurals, durations and tables as text."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
+
+from septum.errors import ConfigError
 
 
 def count(number: int, noun: str) -> str:
@@ -21,3 +25,41 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{math.ceil(seconds)} s"
     return f"{math.ceil(seconds / 60)} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of ``20min``, ``1h30min`` or ``90s``.
+
+    Examples
+    --------
+    >>> parse_duration("1h30min"), parse_duration("90s"), parse_duration("0.5h")
+    (5400.0, 90.0, 1800.0)
+    """
+    units = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0}
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)", text)
+    if not parts or "".join("".join(part) for part in parts) != re.sub(r"\s", "", text):
+        raise ConfigError(f"a budget must be a time such as 20min, 1h30min or 90s, got {text!r}")
+    seconds = sum(float(number) * units[unit] for number, unit in parts)
+    if seconds <= 0:
+        raise ConfigError(f"a budget must be more than zero, such as 20min, got {text!r}")
+    return seconds
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as aligned columns, numbers to the right.
+
+    Examples
+    --------
+    >>> print(table(["score", "value"], [["F1", "0.9"], ["pixel error", "-"]]))
+    score        value
+    F1             0.9
+    pixel error      -
+    """
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+
+    def aligned(cell: str, width: int) -> str:
+        is_number = re.fullmatch(r"-?[\d.]+(e-?\d+)?|nan|-", cell)
+        return cell.rjust(width) if is_number else cell.ljust(width)
+
+    return "\n".join("  ".join(map(aligned, line, widths)).rstrip() for line in lines)

@@ -30,6 +30,7 @@ from septum.data.simulate import cells
 from septum.model.model import load
 from septum.model.tensors import read_tensors
 from septum.prediction import files as predict_files
+from septum.words import parse_duration
 
 SMALL = {"unet.base_channels": 2, "unet.depth": 1, "patch": 16}
 TINY = ["--steps", "3", *(word for name, value in SMALL.items() for word in ("--set", f"{name}={value}"))]
@@ -174,7 +175,7 @@ def test_training_on_a_bad_image_is_refused_and_check_finds_it_too(tmp_path, cas
     found = run("check", tmp_path / "cells")
     assert found.code == 2
     assert re.search(".*".join(map(re.escape, fragments)), found.out)
-    assert "1 errors" in found.out
+    assert "1 error, " in found.out
     assert files(tmp_path) == before
 
 
@@ -238,9 +239,9 @@ BAD_TRAINING = {
     "--set unet.n_classes=4": ["unet.n_classes = 4, but these images and labels need 3; leave it out"],
     "--set kind=classes": ["kind is 'classes' in the settings, but these labels are instances;", "--kind classes"],
     "--set instances=rimm": ["instances should be 'border' or 'rim', got 'rimm'"],
-    "--budget 0min": ["the budget must be more than zero, got '0min'; give for example 20min"],
-    "--budget 20": ["a budget is a time such as 20min, 1h30min or 90s, got '20'"],
-    "--budget -5min": ["a budget is a time such as 20min, 1h30min or 90s, got '-5min'"],
+    "--budget 0min": ["a budget must be more than zero, such as 20min, got '0min'"],
+    "--budget 20": ["a budget must be a time such as 20min, 1h30min or 90s, got '20'"],
+    "--budget -5min": ["a budget must be a time such as 20min, 1h30min or 90s, got '-5min'"],
     "--steps 0": ["--steps must be at least 1, got 0"],
     "--steps 3 --budget 1min": ["a budget and a number of steps both say how long to train; give one of them"],
     "--channel 4": ["0.tif has 1 channel, channel 4 is not there; choose one of 0..0"],
@@ -276,7 +277,7 @@ def test_a_budget_shorter_than_the_probe_is_refused_with_one_that_is_not(data, t
 
 def test_a_device_that_is_not_there_is_refused(data, trained, tmp_path, image, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    message = "there is no cuda device here; available: cpu"
+    message = "device cuda is not available on this machine; available: cpu"
     assert_refused(run("train", data, "--output", tmp_path / "run", "--device", "cuda"), message)
     assert_refused(run("predict", trained, image, "--output", tmp_path / "out", "--device", "cuda"), message)
     assert list(files(tmp_path)) == ["cells.tif"]
@@ -342,9 +343,9 @@ def test_changed_data_are_refused_when_a_run_goes_on(trained, tmp_path):
 
 
 BAD_PREDICTION = {
-    "--tta 5": ["--tta takes 7 (rotations, as in the paper) or 8 (flips and quarter-turns), got 5"],
+    "--tta 5": ["tta must be 7 (the paper's rotations) or 8 (flips and quarter turns), got 5"],
     "--channel 4": ["cells.tif has 1 channel, channel 4 is not there; choose one of 0..0"],
-    "--max-memory 5": ["an amount of memory is a number with a unit, such as 2GB or 500MB, got '5'"],
+    "--max-memory 5": ["an amount of memory must be a number with a unit, such as 2GB or 500MB, got '5'"],
     "--max-memory 1kB": ["0 MB of memory are too little for a single tile", "the smallest that works is --max-memory "],
     "--rescale": ["--rescale needs pixel sizes, but the model has none; leave --rescale out"],
 }
@@ -637,7 +638,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data, trained, tmp_path, monkeypatch
         outcome = run("train", data, "--output", folder, *TINY, *final)
     assert outcome.code == 130
     again = ["train", str(data), "--output", str(folder), "--resume", *final]
-    assert "go on with: septum " + " ".join(again) + "\n" in outcome.err
+    assert "continue with: septum " + " ".join(again) + "\n" in outcome.err
     assert "Traceback" not in outcome.err
     assert run(*again).code == 0
     assert (folder / "final" / "model.safetensors").exists() == bool(final)
@@ -721,8 +722,8 @@ print(sorted({"torch", "numpy", "scipy", "skimage", "pydantic", "rich", "matplot
 def test_all_public_names_are_there():
     for name in septum.__all__:
         assert getattr(septum, name) is not None
-    assert set(septum.__all__) == set(dir(septum)) == {*septum._HOMES, "__version__"}
-    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+    assert septum.__all__ == dir(septum)
+    with pytest.raises(AttributeError, match="trian"):
         septum.trian  # noqa: B018
 
 
@@ -748,7 +749,7 @@ def test_as_a_process_of_its_own(trained, image):
     ("text", "seconds"), [("20min", 1200), ("1h30min", 5400), ("90s", 90), ("1.5m", 90), ("2 h", 7200), ("1h1s", 3601)]
 )
 def test_durations(text, seconds):
-    assert arguments.parse_duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(("text", "expected"), [("2GB", 2 * 10**9), ("500 MB", 5 * 10**8), ("1.5kB", 1500)])

@@ -273,7 +273,7 @@ def test_scribbles_are_trained_on_and_validated_on_alone(tmp_path):
     assert all((a == b).all() for a, b in weights)
     assert run("report", tmp_path / "run_a").code == 0
     check = run("check", tmp_path / "a", "--unlabeled", 0)
-    assert (check.code, check.out.splitlines()[-1]) == (0, "nothing is wrong with it")
+    assert (check.code, check.out.splitlines()[-1]) == (0, "no problems found")
 
 
 def test_a_label_of_unannotated_pixels_that_cannot_be_is_refused(tmp_path):

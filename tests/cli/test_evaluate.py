@@ -128,8 +128,8 @@ def test_the_other_predictions_are_warned_of_too(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--csv", "here/o.tif"), "has the name of an image"),
-        (("--csv", "here/x", "--report", "here/x"), "--csv and --report name one file"),
+        (("--csv", "here/o.tif"), "ends like the name of an image; give it another suffix"),
+        (("--csv", "here/x", "--report", "here/x"), "--csv and --report name the same file; choose two"),
         (("--report", "truth"), "that is a folder"),
     ],
 )

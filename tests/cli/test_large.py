@@ -362,7 +362,7 @@ def test_a_scheduler_that_is_not_there_or_has_no_workers(model, tmp_path, monkey
         assert_refused(run(*words, address), f"no dask scheduler answers at {address}; start one with: dask scheduler")
     assert time.perf_counter() - begin < 30
     assert_refused(
-        run(*words, "tcp://127.0.0.1:9", "--workers", 2), "--cluster has workers of its own; give one of both"
+        run(*words, "tcp://127.0.0.1:9", "--workers", 2), "--cluster uses workers of its own; give only one of them"
     )
     with dask_processes(0) as (address, _):
         assert_refused(

@@ -370,4 +370,4 @@ def test_a_stopped_reproduction_says_how_to_go_on_with_the_same_folds(cell_data,
     words = ["reproduce", "phc-u373", "--output", str(tmp_path / "out"), *options]
     code, _, err = run(*words, *settings)
     assert code == 130
-    assert f"go on with: septum {' '.join(words)}\n" in err
+    assert f"continue with: septum {' '.join(words)}\n" in err

@@ -1,22 +1,9 @@
-"""What the commands print: progress bars and tables."""
+"""What people see while a command works: progress bars and lines above them."""
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Any
-
-
-def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Print columns, numbers to the right."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-
-    def is_number(text: str) -> bool:
-        return bool(re.fullmatch(r"-?[\d.]+(e-?\d+)?|nan|-", text))
-
-    for row in [header, *rows]:
-        cells = [cell.rjust(w) if is_number(cell) else cell.ljust(w) for cell, w in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
 
 
 def cell_text(cell: object) -> str:
