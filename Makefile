@@ -11,7 +11,7 @@ INSTALL = $(BIN)/pip install --disable-pip-version-check -c constraints.txt -e
 # one process per core, at most four: most tests use a single core
 PYTEST = $(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test slow lint docs check clean
+.PHONY: demo test slow lint docs wheel check clean
 
 demo: .venv/demo
 	$(BIN)/septum demo
@@ -31,7 +31,10 @@ lint: .venv/dev
 docs: .venv/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-check: lint docs
+wheel: .venv/dev
+	$(BIN)/python tools/check_wheel.py
+
+check: lint docs wheel
 	$(PYTEST)
 
 clean:
