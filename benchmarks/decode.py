@@ -18,7 +18,8 @@ from scipy.spatial import cKDTree
 from skimage.segmentation import watershed
 
 from septum.config import Decoding
-from septum.core.decode import connected, decode, number
+from septum.core.decode import connected, decode
+from septum.core.labels import renumber_by_first_pixel
 from septum.core.metrics import matching
 from septum.core.targets import TARGETS
 
@@ -36,7 +37,7 @@ def touching_cells() -> np.ndarray:
     centres = (grid + np.random.default_rng(SEED).uniform(-0.25, 0.25, grid.shape)) * spacing
     distance, nearest = cKDTree(centres).query(np.indices((SIDE, SIDE)).reshape(2, -1).T)
     labels = np.where(distance < 0.55 * spacing, nearest + 1, 0).reshape(SIDE, SIDE).astype(np.int32)
-    number(labels)
+    renumber_by_first_pixel(labels)
     return labels
 
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from septum.core.decode import number
+from septum.core.labels import renumber_by_first_pixel
 from septum.core.stitch import edges, first_numbers, join, number_objects
 
 
@@ -29,9 +29,9 @@ def test_components_found_in_blocks_are_those_of_the_whole(shape, size, share, s
     for (place, part), first in zip(places, firsts, strict=False):
         stitched[place] = np.where(part > 0, roots[part + first], 0)
     stitched = stitched.astype(np.int32)
-    number(stitched)
+    renumber_by_first_pixel(stitched)
     whole = ndimage.label(mask, np.ones((3, 3)))[0].astype(np.int32)
-    number(whole)
+    renumber_by_first_pixel(whole)
     np.testing.assert_array_equal(stitched, whole)
 
 

@@ -8,9 +8,9 @@ from numba import njit
 from scipy import ndimage
 
 from septum.config import Decoding
+from septum.core.labels import Labels, Mask, renumber_by_first_pixel
 from septum.core.objects import drop_small
 from septum.core.targets import TARGETS
-from septum.core.weight_map import Labels
 from septum.errors import ImageError
 
 
@@ -67,11 +67,11 @@ def decode(target: str, probabilities: npt.NDArray[np.floating], decoding: Decod
     labels = finish(target, components, probabilities, decoding)
     if decoding.smallest_object:
         labels = drop_small(labels, decoding.smallest_object)
-    number(labels)
+    renumber_by_first_pixel(labels)
     return labels
 
 
-def connected(mask: npt.NDArray[np.bool_]) -> Labels:
+def connected(mask: Mask) -> Labels:
     """Number the 8-connected components of a (Y, X) mask."""
     components = np.empty(mask.shape, dtype=np.int32)
     ndimage.label(mask, structure=np.ones((3, 3)), output=components)
@@ -140,18 +140,3 @@ def _filled(holes: Labels, labels: Labels, owner: Labels) -> Labels:
             if holes[y, x] > 0:
                 filled[y, x] = owner[holes[y, x]]
     return filled
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def number(labels: Labels) -> None:
-    """Renumber the objects by their first pixel in raster order, in place."""
-    numbers = np.zeros(labels.max() + 1 if labels.size else 1, dtype=np.int32)
-    n = 0
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            label = labels[y, x]
-            if label > 0:
-                if numbers[label] == 0:
-                    n += 1
-                    numbers[label] = n
-                labels[y, x] = numbers[label]

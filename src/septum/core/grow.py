@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from septum.core.weight_map import Labels
-
-Mask = npt.NDArray[np.bool_]
+from septum.core.labels import Labels, Mask
 
 
 def grow(components: Labels, mask: Mask, steps: int) -> Labels:

@@ -64,12 +64,22 @@ def to_rgb(image: NDArray) -> Rgb:
     return np.ascontiguousarray((255 * rgb).astype(np.uint8).transpose(1, 2, 0))
 
 
-def shrink(image: NDArray, factor: int) -> NDArray:
-    """Return the means of squares of (C, Y, X) pixels, in the type of the image; at an end, of those that are there.
+def downsample(image: NDArray, factor: int) -> NDArray:
+    """Return the means of squares of `factor` x `factor` pixels; those at the bottom and right edge may be smaller.
+
+    Parameters
+    ----------
+    image : (C, Y, X) array
+    factor : int
+
+    Returns
+    -------
+    (C, ceil(Y / factor), ceil(X / factor)) array
+        Of the type of the image; integers are rounded.
 
     Examples
     --------
-    >>> shrink(np.array([[[1, 3, 9], [5, 7, 9]]]), 2)
+    >>> downsample(np.array([[[1, 3, 9], [5, 7, 9]]]), 2)
     array([[[4, 9]]])
     """
     if factor == 1:

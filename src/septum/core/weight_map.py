@@ -10,34 +10,11 @@ from numba import njit
 from scipy import ndimage
 
 from septum.config import WeightMapConfig
+from septum.core.labels import Labels, Mask, as_labels
 from septum.errors import ConfigError, DatasetError, ImageError
 
-Labels = npt.NDArray[np.int32]
-LARGEST_LABEL = np.iinfo(np.int32).max
 NEGLIGIBLE = 1e-6  # separation weights below this are returned as zero
 ROWS = 256  # computed at a time, which bounds the memory
-
-
-def as_labels(labels: npt.ArrayLike) -> Labels:
-    """Return a label image as a (Y, X) int32 array; raises ImageError if it is none.
-
-    Examples
-    --------
-    >>> as_labels(np.array([[0, 7]], dtype=np.uint16))
-    array([[0, 7]], dtype=int32)
-    """
-    array = np.asarray(labels)
-    if array.ndim != 2 or array.dtype.kind not in "iu":
-        raise ImageError(
-            f"a label image must be a (Y, X) array of integers, got {array.dtype} of shape {array.shape}; "
-            "select one plane, or number the objects with skimage.measure.label"
-        )
-    if array.size and (array.min() < 0 or array.max() > LARGEST_LABEL):
-        raise ImageError(
-            f"labels must lie in 0..{LARGEST_LABEL}, got {array.min()}..{array.max()}; "
-            "renumber them, for example with skimage.segmentation.relabel_sequential"
-        )
-    return np.ascontiguousarray(array, dtype=np.int32)
 
 
 def class_weights(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -77,7 +54,7 @@ def class_weights(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def separation_weight(
-    labels: npt.ArrayLike, *, w0: float = 10.0, sigma: float = 5.0, where: npt.NDArray[np.bool_] | None = None
+    labels: npt.ArrayLike, *, w0: float = 10.0, sigma: float = 5.0, where: Mask | None = None
 ) -> npt.NDArray[np.float32]:
     """Extra loss weight for background pixels squeezed between instances.
 
@@ -137,7 +114,7 @@ def weight_map(
     classes: npt.NDArray[np.integer],
     config: WeightMapConfig,
     balance: npt.NDArray[np.float64],
-    ignore: npt.NDArray[np.bool_] | None = None,
+    ignore: Mask | None = None,
 ) -> npt.NDArray[np.float32]:
     """Loss weight of every pixel of one training image: Eq. 2 of Ronneberger et al. 2015, or the Freiburg plugin's.
 
@@ -238,7 +215,7 @@ def _nearest_two_in_column(labels: Labels, top: int, bottom: int, reach: int) ->
 def _separation_weight(
     near: Labels,
     distance: npt.NDArray[np.int32],
-    wanted: npt.NDArray[np.bool_],
+    wanted: Mask,
     w0: float,
     sigma: float,
     reach: int,

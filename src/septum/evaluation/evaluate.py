@@ -14,7 +14,7 @@ import numpy as np
 from septum.choices import Kind
 from septum.core.metrics import ctc, isbi
 from septum.core.metrics.checks import check_same_shape
-from septum.core.metrics.overlap import Scores, overlap
+from septum.core.metrics.overlap import OverlapScores, overlap
 from septum.core.metrics.surface import surface_distance
 from septum.data.stored import PixelSize
 from septum.errors import ConfigError, ImageError, did_you_mean
@@ -273,7 +273,7 @@ def _empty_warning(evaluation: Evaluation) -> list[str]:
     return ["the predictions are empty: every pixel of every image is predicted as background"]
 
 
-def _inverse_warning(pixels: Scores, reading: Reading) -> list[str]:
+def _inverse_warning(pixels: OverlapScores, reading: Reading) -> list[str]:
     """Return a warning if the inverse of maps or masks fits the truth far better; not for empty predictions."""
     foreground = pixels.classes[1]
     if not reading.two_classes or foreground.prediction_pixels == 0:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from septum.core.labels import Mask
 from septum.core.metrics import matching
-from septum.core.metrics.checks import Mask
 from septum.core.metrics.contingency import contingency
 from septum.evaluation.reading import number_components
 
@@ -49,7 +49,7 @@ class ObjectError:
 class Objects:
     """The objects of one image: their scores, one row each, and the errors, largest first."""
 
-    scores: matching.Scores
+    scores: matching.MatchingScores
     n_truth: int  # the first rows are the true objects, the rest invented ones
     rows: tuple[ObjectRow, ...]
     errors: tuple[ObjectError, ...]

@@ -11,7 +11,8 @@ from scipy import ndimage
 from skimage.measure import label
 
 from septum.choices import Kind
-from septum.core.metrics.checks import Mask, check_probabilities, check_same_shape
+from septum.core.labels import Mask
+from septum.core.metrics.checks import check_probabilities, check_same_shape
 from septum.core.metrics.contingency import contingency
 from septum.data.kind import MOST_CLASSES, decide_kind
 from septum.data.labels import grey_edges

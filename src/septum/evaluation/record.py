@@ -14,9 +14,9 @@ from septum.core.metrics import confidence, ctc, isbi, matching, overlap
 from septum.core.metrics.confidence import Interval
 from septum.core.metrics.ctc import FrameScores, SequenceScores
 from septum.core.metrics.isbi import Best, SliceCounts, StackScores
-from septum.core.metrics.matching import Scores as MatchingScores
-from septum.core.metrics.overlap import Scores as OverlapScores
-from septum.core.metrics.surface import Scores as SurfaceScores
+from septum.core.metrics.matching import MatchingScores
+from septum.core.metrics.overlap import OverlapScores
+from septum.core.metrics.surface import SurfaceScores
 from septum.errors import DatasetError
 from septum.evaluation.object_errors import KINDS, Objects
 from septum.evaluation.reading import Arrays

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from septum.core.metrics.confidence import Interval
-from septum.core.metrics.isbi import ThresholdScores
+from septum.core.metrics.isbi import IsbiThresholdScores
 from septum.evaluation.record import ISBI_RATIOS, SCORE_NAMES, Evaluation, ImageRecord
 
 MOST_CLASS_COLUMNS = 4  # with more classes, scores per class get a table of their own
@@ -110,7 +110,7 @@ def format_score(value: float | None) -> str:
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.6f}"
 
 
-def threshold_scores(row: ThresholdScores) -> dict[str, float]:
+def threshold_scores(row: IsbiThresholdScores) -> dict[str, float]:
     """Return the challenge's scores at one threshold, by their names in tables."""
     return {
         "1 - pixel F": 1 - row.pixel_f_score,
@@ -159,7 +159,7 @@ def _counts(images: Sequence[ImageRecord], kinds: Sequence[str]) -> list[str]:
     return [str(objects), *(str(sum(image.objects.count(kind) for image in images)) for kind in kinds)]
 
 
-def _per_threshold(at: Sequence[ThresholdScores]) -> TextTable:
+def _per_threshold(at: Sequence[IsbiThresholdScores]) -> TextTable:
     rows = [[f"{row.threshold:.1f}", *(format_score(value) for value in threshold_scores(row).values())] for row in at]
     return TextTable("per threshold", ["threshold", *threshold_scores(at[0])], rows)
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from septum.core.labels import Mask
 from septum.errors import ConfigError, ImageError
 
-Labels = NDArray[Any]  # integers or bool
-Mask = NDArray[np.bool_]
+AnyLabels = NDArray[Any]  # of any integer type or bool, and any number of axes
 
 
-def check_labels(labels: ArrayLike, name: str) -> Labels:
+def check_labels(labels: ArrayLike, name: str) -> AnyLabels:
     """Return the labels as an array; raises ImageError unless they are whole numbers, none negative."""
     labels = np.asarray(labels)
     if labels.dtype.kind not in "bui":
@@ -74,7 +74,9 @@ def check_thresholds(thresholds: Sequence[float], low: float, high: float, why: 
         raise ConfigError(f"thresholds lie in {low:g}..{high:g}, {why}; got {outside[0] if outside else 'none at all'}")
 
 
-def check_pair(truth: ArrayLike, prediction: ArrayLike, ignore: ArrayLike | None) -> tuple[Labels, Labels, Mask | None]:
+def check_pair(
+    truth: ArrayLike, prediction: ArrayLike, ignore: ArrayLike | None
+) -> tuple[AnyLabels, AnyLabels, Mask | None]:
     """Return two label images of one shape and the mask of ignored pixels."""
     truth, prediction = check_labels(truth, "truth"), check_labels(prediction, "prediction")
     check_same_shape("prediction", prediction, truth)

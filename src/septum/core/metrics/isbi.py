@@ -23,8 +23,8 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from septum.core.labels import Mask
 from septum.core.metrics.checks import (
-    Mask,
     check_ignore,
     check_labels,
     check_probabilities,
@@ -100,7 +100,7 @@ class VRandScores:
 
 
 @dataclass(frozen=True)
-class ThresholdScores:
+class IsbiThresholdScores:
     """Every measure at one threshold, over one or more slices."""
 
     threshold: float
@@ -128,22 +128,22 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Scores:
+class IsbiScores:
     """Scores at every threshold, and the challenge's single numbers.
 
     ``best`` has the keys ``pixel_error`` (1 - F), ``warping_error``, ``rand_error`` (1 - F), where less is better, and
     ``v_rand`` (mean of slices), ``v_rand_pooled``, ``v_info``, where more is.
     """
 
-    per_threshold: tuple[ThresholdScores, ...]
+    per_threshold: tuple[IsbiThresholdScores, ...]
     best: dict[str, Best]
 
 
 @dataclass(frozen=True)
-class StackScores(Scores):
+class StackScores(IsbiScores):
     """Scores over all slices, and of every slice by its index."""
 
-    per_slice: dict[int, Scores]
+    per_slice: dict[int, IsbiScores]
 
 
 def evaluate_stack(
@@ -423,7 +423,7 @@ def _plogp(p: NDArray[np.float64]) -> float:
     return float((p * np.log(p)).sum())
 
 
-def _pool_threshold(counts: Sequence[SliceCounts]) -> ThresholdScores:
+def _pool_threshold(counts: Sequence[SliceCounts]) -> IsbiThresholdScores:
     """Scores of one or more slices at one threshold."""
     n = sum(count.n_pixels for count in counts)
     nothing = Pairs(0, 0, 0)
@@ -431,7 +431,7 @@ def _pool_threshold(counts: Sequence[SliceCounts]) -> ThresholdScores:
     rand = sum((count.rand for count in counts), nothing)
     v_rand = sum((count.v_rand for count in counts), nothing)
     mismatches = {name: sum(count.mismatch_pixels[name] for count in counts) for name in MISMATCHES}
-    return ThresholdScores(
+    return IsbiThresholdScores(
         threshold=counts[0].threshold,
         pixel_error=(pixels.fp + pixels.fn) / n,
         pixel_f_score=pixels.f_score,
@@ -449,12 +449,12 @@ def _pool_threshold(counts: Sequence[SliceCounts]) -> ThresholdScores:
     )
 
 
-def _scores(rows: Sequence[ThresholdScores]) -> Scores:
+def _scores(rows: Sequence[IsbiThresholdScores]) -> IsbiScores:
     def best(values: Sequence[float], sign: int) -> Best:
         k = int(np.argmax([sign * value for value in values]))
         return Best(values[k], rows[k].threshold)
 
-    return Scores(
+    return IsbiScores(
         tuple(rows),
         {
             "pixel_error": best([1 - row.pixel_f_score for row in rows], -1),

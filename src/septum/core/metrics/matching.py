@@ -18,13 +18,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from septum.core.metrics.checks import Mask, check_thresholds
+from septum.core.labels import Mask
+from septum.core.metrics.checks import check_thresholds
 from septum.core.metrics.contingency import Contingency, Indices, contingency
 from septum.errors import ImageError
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 _NOTHING = (None, 0.0, 0)  # number, IoU and pixels of no overlapping object
-Kind = Literal["matched", "missed", "invented", "split", "merged"]
+Outcome = Literal["matched", "missed", "invented", "split", "merged"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class ThresholdScores:
 
 
 @dataclass(frozen=True)
-class Scores:
+class MatchingScores:
     """Scores of one image, or pooled over images."""
 
     n_truth: int
@@ -67,7 +68,7 @@ class ObjectRecord:
     it is matched too.
     """
 
-    kind: Kind
+    kind: Outcome
     matched: bool
     truth: int | None
     prediction: int | None
@@ -96,7 +97,7 @@ class ObjectError:
 class Matching:
     """One image: its scores, a record of each object, and its errors, worst first."""
 
-    scores: Scores
+    scores: MatchingScores
     objects: tuple[ObjectRecord, ...]
     errors: tuple[ObjectError, ...]
 
@@ -149,7 +150,7 @@ def match(
     return Matching(_scores(n_truth, n_prediction, rows, intersection, union), objects, errors)
 
 
-def pool(images: Sequence[Scores]) -> Scores:
+def pool(images: Sequence[MatchingScores]) -> MatchingScores:
     """Add up images that were scored at the same thresholds: every object counts the same, whatever its image.
 
     Raises
@@ -198,9 +199,11 @@ def _score(threshold: float, tp: int, fp: int, fn: int, iou_sum: float) -> Thres
     )
 
 
-def _scores(n_truth: int, n_prediction: int, rows: Sequence[ThresholdScores], intersection: int, union: int) -> Scores:
+def _scores(
+    n_truth: int, n_prediction: int, rows: Sequence[ThresholdScores], intersection: int, union: int
+) -> MatchingScores:
     mean = float(np.mean([row.average_precision for row in rows]))
-    return Scores(n_truth, n_prediction, tuple(rows), mean, _ratio(intersection, union), intersection, union)
+    return MatchingScores(n_truth, n_prediction, tuple(rows), mean, _ratio(intersection, union), intersection, union)
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -239,8 +242,8 @@ def _best_overlaps(table: Contingency) -> tuple[Indices, Indices]:
 def _records(table: Contingency, pairs: Indices) -> tuple[tuple[ObjectRecord, ...], tuple[ObjectError, ...]]:
     """Name each object: matched, part of a split or merger, else missed or invented."""
     truth_ids, prediction_ids = table.truth_ids.tolist(), table.prediction_ids.tolist()
-    truth_kind: list[Kind] = ["missed"] * len(truth_ids)
-    prediction_kind: list[Kind] = ["invented"] * len(prediction_ids)
+    truth_kind: list[Outcome] = ["missed"] * len(truth_ids)
+    prediction_kind: list[Outcome] = ["invented"] * len(prediction_ids)
     for i, j in zip(table.i[pairs], table.j[pairs], strict=True):
         truth_kind[i] = prediction_kind[j] = "matched"
 

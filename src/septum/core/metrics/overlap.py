@@ -28,7 +28,7 @@ class ClassOverlap:
 
 
 @dataclass(frozen=True)
-class Scores:
+class OverlapScores:
     """One image, or several pooled."""
 
     n_pixels: int
@@ -39,7 +39,7 @@ class Scores:
 
 def overlap(
     truth: ArrayLike, prediction: ArrayLike, *, classes: Sequence[int] = (0, 1), ignore: ArrayLike | None = None
-) -> Scores:
+) -> OverlapScores:
     """Compare two class images.
 
     Parameters
@@ -81,7 +81,7 @@ def overlap(
     )
 
 
-def pool(images: Sequence[Scores]) -> Scores:
+def pool(images: Sequence[OverlapScores]) -> OverlapScores:
     """Add up the pixels of several images, class by class.
 
     Raises
@@ -112,6 +112,6 @@ def _class(label: int, intersection: int, truth_pixels: int, prediction_pixels: 
     return ClassOverlap(label, intersection, truth_pixels, prediction_pixels, iou, dice)
 
 
-def _scores(n_pixels: int, classes: Sequence[ClassOverlap]) -> Scores:
+def _scores(n_pixels: int, classes: Sequence[ClassOverlap]) -> OverlapScores:
     wrong = n_pixels - sum(each.intersection for each in classes)
-    return Scores(n_pixels, wrong, wrong / n_pixels, tuple(classes))
+    return OverlapScores(n_pixels, wrong, wrong / n_pixels, tuple(classes))

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from septum.core.metrics.checks import Mask, check_pair
+from septum.core.labels import Mask
+from septum.core.metrics.checks import check_pair
 from septum.errors import ImageError
 
 
 @dataclass(frozen=True)
-class Scores:
+class SurfaceScores:
     """Distances between two outlines; all None, with the reason, if one is empty; micrometres need a pixel size."""
 
     hausdorff_95_px: float | None
@@ -34,7 +35,7 @@ def surface_distance(
     *,
     pixel_size: Sequence[float] | None = None,
     ignore: ArrayLike | None = None,
-) -> Scores:
+) -> SurfaceScores:
     """Measure how far the outline of one mask is from that of another.
 
     From every outline pixel of either mask the distance to the nearest one of the other is taken. ``hausdorff_95`` is
@@ -69,10 +70,10 @@ def surface_distance(
     outlines = outline(truth != 0, mask), outline(prediction != 0, mask)
     empty = [name for name, drawn in zip(("truth", "prediction"), outlines, strict=True) if not drawn.any()]
     if empty:
-        return Scores(None, None, None, None, f"no outline in {' and '.join(empty)}")
+        return SurfaceScores(None, None, None, None, f"no outline in {' and '.join(empty)}")
     pixels = _distances(*outlines, np.ones(truth.ndim))
     micrometres = _distances(*outlines, np.asarray(pixel_size)) if pixel_size is not None else (None, None)
-    return Scores(*pixels, *micrometres)
+    return SurfaceScores(*pixels, *micrometres)
 
 
 def outline(mask: Mask, ignore: Mask | None = None) -> Mask:

@@ -11,13 +11,14 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from septum.core.labels import Mask
 from septum.errors import ConfigError
 
 MISMATCHES = ("split", "merger", "hole_addition", "hole_deletion", "object_addition", "object_deletion")  # codes 1..6
 _OFFSETS = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))  # clockwise from north: bits 0..7
 
 
-def simple_points() -> NDArray[np.bool_]:
+def simple_points() -> Mask:
     """Tell for each of the 256 neighbourhoods whether flipping its centre keeps the topology.
 
     Bit k of the index is the neighbour k, clockwise from north. The centre is simple if exactly one 4-component of the
@@ -46,8 +47,8 @@ _SIMPLE = simple_points()
 
 
 def warp(
-    labels: NDArray[np.bool_],
-    proposal: NDArray[np.bool_],
+    labels: Mask,
+    proposal: Mask,
     probabilities: NDArray[np.float32],
     threshold: float,
     radius: int = 20,
@@ -91,9 +92,7 @@ def warp(
     return _classify(source, ndimage.label(source)[0], leftover, radius)[1:-1, 1:-1]  # type: ignore[no-any-return]
 
 
-def _by_sureness(
-    mismatch: NDArray[np.bool_], probabilities: NDArray[np.float32], threshold: float
-) -> NDArray[np.int32]:
+def _by_sureness(mismatch: Mask, probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.int32]:
     """Places in the padded image, surest first, ties x outer and y inner."""
     x, y = np.divmod(np.flatnonzero(mismatch.T).astype(np.int32), np.int32(len(mismatch)))
     places = (y + 1) * np.int32(mismatch.shape[1] + 2) + x + 1

@@ -8,10 +8,8 @@ from numba import njit
 
 from septum.config import Decoding
 from septum.core.grow import grow
+from septum.core.labels import Labels, Mask, as_labels
 from septum.core.loss import weighted_cross_entropy
-from septum.core.weight_map import Labels, as_labels
-
-Mask = npt.NDArray[np.bool_]
 
 loss = weighted_cross_entropy
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from septum.core.labels import Mask, as_labels
 from septum.core.loss import weighted_cross_entropy
-from septum.core.weight_map import as_labels
 from septum.errors import ImageError
 
-MOST_CLASSES = 256  # of uint8
+LARGEST_CLASS_ID = 255  # class ids are stored as uint8
 
 loss = weighted_cross_entropy
 
@@ -48,14 +48,14 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     array([[0, 2]], dtype=uint8)
     """
     labels = as_labels(labels)
-    if labels.size and labels.max() >= MOST_CLASSES:
+    if labels.size and labels.max() > LARGEST_CLASS_ID:
         raise ImageError(
-            f"class ids must lie in 0..{MOST_CLASSES - 1}, got {labels.max()}; "
+            f"class ids must lie in 0..{LARGEST_CLASS_ID}, got {labels.max()}; "
             "if touching objects have numbers of their own, these are instances: leave out kind='classes'"
         )
     return labels.astype(np.uint8)
 
 
-def unsure(labels: npt.ArrayLike, unknown: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def unsure(labels: npt.ArrayLike, unknown: Mask) -> Mask:
     """Return no pixel: what a pixel is does not depend on others."""
     return np.zeros(unknown.shape, bool)

@@ -11,11 +11,9 @@ from skimage import measure
 
 from septum.config import Decoding
 from septum.core.grow import grow
+from septum.core.labels import Labels, Mask, as_labels
 from septum.core.loss import weighted_cross_entropy
 from septum.core.region import clip, expand
-from septum.core.weight_map import Labels, as_labels
-
-Mask = npt.NDArray[np.bool_]
 
 BEND = 1.25  # ways inside an object may be longer than straight lines
 CORE = 0.4  # a pixel belongs to the core from this share of the instance's largest depth on

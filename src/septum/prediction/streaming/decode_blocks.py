@@ -13,7 +13,7 @@ import numpy as np
 from septum.config import Decoding
 from septum.core.decode import connected, decode, finish, reach
 from septum.core.objects import sums_of_objects
-from septum.core.overlay import shrink
+from septum.core.overlay import downsample
 from septum.core.region import (
     Region,
     cell_region,
@@ -102,7 +102,7 @@ class BlockDecoding:
         region = self.region(block)
         classes = decode("classes", self.probabilities.read(region))
         self.labels.write(region, classes[None].astype(np.uint8))
-        self._tell("classes", block, small=shrink(self._pixels(region), 2**self.halvings))
+        self._tell("classes", block, small=downsample(self._pixels(region), 2**self.halvings))
 
     def find_components(self, block: int) -> None:
         """Number the components of the seeds within a block."""
@@ -165,7 +165,7 @@ class BlockDecoding:
         self.labels.write(region, labels.astype(np.uint32))
         pixels = self._pixels(region)
         sums = sums_of_objects(labels[0], pixels, origin_of(region))
-        self._tell("labels", block, small=shrink(pixels, 2**self.halvings), **asdict(sums))
+        self._tell("labels", block, small=downsample(pixels, 2**self.halvings), **asdict(sums))
 
     def from_afar(self) -> np.ndarray:
         """Return the (C, y, x) image of the halved labels, once all blocks are done."""
