@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from PIL import Image, ImageDraw, ImageFont
-from skimage.color import label2rgb
-from skimage.segmentation import find_boundaries
 
+from septum.core.overlay import overlay, to_rgb
 from septum.experiments.demo import nuclei
 
 DOCS = Path(__file__).parent
@@ -50,16 +49,10 @@ def run_tutorial(folder: Path, change: Change = str) -> dict[str, str]:
     return printed
 
 
-def in_colour(image: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+def enlarged(image: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
     """An image (Y, X) as RGB, twice as large, with its objects in colours if there are labels."""
-    low, high = np.percentile(image, [1, 99.8])
-    grey = np.kron(np.clip((image - low) / (high - low), 0, 1), np.ones((2, 2)))
-    if labels is None:
-        return (255 * np.dstack([grey] * 3)).astype(np.uint8)
-    large = np.kron(labels, np.ones((2, 2), int))
-    drawn = label2rgb(large, grey, alpha=0.35, bg_label=0)
-    drawn[find_boundaries(large, mode="inner")] = 1
-    return (255 * drawn).astype(np.uint8)
+    large = np.kron(image, np.ones((2, 2), image.dtype))[None]
+    return to_rgb(large) if labels is None else overlay(large, np.kron(labels, np.ones((2, 2), labels.dtype)))
 
 
 def side_by_side(panels: list[tuple[str, np.ndarray]]) -> Image.Image:
@@ -75,26 +68,19 @@ def side_by_side(panels: list[tuple[str, np.ndarray]]) -> Image.Image:
     return picture
 
 
-def photograph(page: Path, width: int = 1100, height: int = 1000) -> Image.Image:
-    """The top of an HTML page, as Chromium shows it."""
-    browser = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-    )
+def photograph(page: Path, part: slice) -> Image.Image:
+    """Rows of an HTML page, as Chromium shows it, in a window of 1,100 pixels; rows count from the end if negative."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("pictures of pages need Chromium or Chrome in PATH")
     with tempfile.TemporaryDirectory() as folder:
-        options = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--window-size={width},{height}",
-        ]
         shot = Path(folder) / "shot.png"
-        subprocess.run(
-            [browser, *options, f"--screenshot={shot}", page.resolve().as_uri()], check=True, capture_output=True
-        )
-        return Image.open(shot).convert("RGB")
+        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1100,8000"]
+        command = [browser, *options, f"--screenshot={shot}", page.resolve().as_uri()]
+        subprocess.run(command, check=True, capture_output=True)
+        pixels = np.asarray(Image.open(shot).convert("RGB"))
+    used = np.flatnonzero((pixels != pixels[-1, -1]).any((1, 2)))  # the page ends where only background follows
+    return Image.fromarray(pixels[: used[-1] + 30][part])
 
 
 def save(picture: Image.Image, name: str) -> None:
@@ -115,27 +101,27 @@ def make_pictures(folder: Path) -> None:
     image, labels = nuclei()
     left, right = np.hsplit(image[0], 2)
     found = tifffile.imread(folder / "demo" / "right_half_labels.tif")
+    part = slice(130, 430)  # rows
     result = [
-        ("annotated", in_colour(left, np.hsplit(labels, 2)[0])),
-        ("new", in_colour(right)),
-        ("found", in_colour(right, found)),
+        ("annotated", enlarged(left[part], np.hsplit(labels, 2)[0][part])),
+        ("new", enlarged(right[part])),
+        ("found", enlarged(right[part], found[part])),
     ]
     save(side_by_side(result), "result.webp")
-    save(photograph(folder / "demo" / "report.html"), "report.webp")
+    save(photograph(folder / "demo" / "report.html", slice(1000)), "report.webp")
     pairs = [
         (tifffile.imread(folder / f"cells/images/{n}.tif"), tifffile.imread(folder / f"cells/labels/{n}.tif"))
         for n in "ab"
     ]
     panels = [
-        (f"{n}.tif", np.hstack([in_colour(i), in_colour(i, drawn)])) for n, (i, drawn) in zip("ab", pairs, strict=True)
+        (f"{n}.tif", np.hstack([enlarged(i), enlarged(i, drawn)])) for n, (i, drawn) in zip("ab", pairs, strict=True)
     ]
     save(side_by_side(panels), "training.webp")
     new, masks = (tifffile.imread(folder / path) for path in ("new/c.tif", "masks/c_labels.tif"))
-    save(
-        side_by_side([("new/c.tif", in_colour(new)), ("masks/c_labels.tif", in_colour(new, masks))]), "prediction.webp"
-    )
-    save(photograph(folder / "run" / "report.html"), "tutorial-report.webp")
-    save(photograph(folder / "errors.html"), "tutorial-errors.webp")
+    found_in_new = [("new/c.tif", enlarged(new[part])), ("masks/c_labels.tif", enlarged(new[part], masks[part]))]
+    save(side_by_side(found_in_new), "prediction.webp")
+    save(photograph(folder / "run" / "report.html", slice(1000)), "tutorial-report.webp")
+    save(photograph(folder / "errors.html", slice(-900, None)), "tutorial-errors.webp")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BASELINE = (ROOT / "docs" / "baseline.md").read_text(encoding="utf-8")
 BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+TEXT = "\n".join(PAGES.values())
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 COMMANDS = typer.main.get_command(cli.app)
@@ -52,12 +54,13 @@ def paper_recipe():
 
 
 def lines_of_commands():
-    """Every call of septum in the README's code, and in the examples of --help."""
-    lines = [line for block in fenced(README) for line in block.splitlines()]
+    """Every call of septum in the code of the README and of docs/, and in the examples of --help."""
+    lines = [line for block in fenced(TEXT) for line in block.splitlines()]
     for here in [*COMMANDS.commands.values(), *COMMANDS.commands["data"].commands.values()]:
         lines += [line.strip() for line in (here.epilog or "").splitlines()]
     lines += [inner for line in lines for inner in re.findall(r"\$\((.*?)\)", line)]
-    return [re.sub(r"\$\(.*?\)", "FOLDER", line.split("  #")[0]) for line in lines if line.startswith("septum ")]
+    calls = [re.sub(r"\$\(.*?\)", "FOLDER", re.split(r"\s#", line)[0]) for line in lines if line.startswith("septum ")]
+    return sorted(set(calls))
 
 
 def command_of(words):
@@ -133,7 +136,7 @@ def test_commands_are_understood(line):
 
 
 def test_options_that_the_text_names_exist():
-    calls = [words.split() for words in re.findall(r"`septum ((?:[\w./*-]+ ?)+)`", README + BASELINE)]
+    calls = [words.split() for words in re.findall(r"`septum ((?:[\w./*-]+ ?)+)`", TEXT)]
     assert any("--final" in words for words in calls)
     for words in calls:
         if words == ["--help"]:
@@ -142,14 +145,15 @@ def test_options_that_the_text_names_exist():
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
         assert {word for word in rest if word.startswith("-")} <= known, words
     every = {option for command in COMMANDS.commands.values() for p in command.params for option in p.opts}
-    assert set(re.findall(r"`(--[\w-]+)", README + BASELINE)) <= every
+    assert set(re.findall(r"`(--[\w-]+)", TEXT)) <= every
 
 
 def test_targets_of_make_exist():
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    named = re.findall(r"^make (\w+)", "\n".join(fenced(README)), re.MULTILINE)
-    assert named == ["demo", "test"]
-    assert set(named) <= set(targets)
+    assert re.findall(r"^make (\w+)", "\n".join(fenced(README)), re.MULTILINE) == ["demo", "test"]
+    everywhere = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    named = re.findall(r"(?:^|`)make ([\w-]+)", everywhere, re.MULTILINE)
+    assert {"demo", "test", "check", "docs"} <= set(named) <= set(targets)
 
 
 def test_python_in_the_readme_calls_what_is_there():
@@ -181,7 +185,7 @@ def test_settings_of_the_baseline_are_those_of_recipe_paper():
 
 
 def test_settings_that_examples_change_exist():
-    examples = re.findall(r"--set ([\w.]+=\w+)", README + BASELINE)
+    examples = re.findall(r"--set ([\w.]+=\w+)", TEXT)
     assert examples
     assert paper_recipe().with_changes(arguments.parse_settings(examples)) != paper_recipe()
 
@@ -189,3 +193,25 @@ def test_settings_that_examples_change_exist():
 def test_every_benchmark_has_a_line():
     files = {path.name for path in (ROOT / "benchmarks").glob("*.py")}
     assert files == {Path(name).name for name in named_files(BENCHMARKS)}
+
+
+def readable_width(line):
+    """The characters of a line that a reader of the text sees: without the targets of links."""
+    return len(re.sub(r"\]\([^)]*\)", "]", line))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_lines_of_tables_and_of_the_architecture_fit_into_a_terminal(document):
+    lines = document.read_text(encoding="utf-8").splitlines()
+    limited = lines if document.name == "ARCHITECTURE.md" else [line for line in lines if line.startswith("|")]
+    assert [line for line in limited if readable_width(line) > 160] == []
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_pictures_of_the_documents_are_small():
+    pictures = list((ROOT / "docs" / "pictures").glob("*.webp"))
+    assert pictures
+    assert {picture.name for picture in pictures if picture.stat().st_size > 150_000} == set()
