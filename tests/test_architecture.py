@@ -83,12 +83,20 @@ def test_every_file_of_the_source_has_a_line_in_the_architecture():
     assert {path.relative_to(SOURCE).as_posix() for path in files} - named_files(listed) == set()
 
 
-def test_every_name_that_the_architecture_points_at_is_defined_there():
-    pointers = re.findall(r"([\w/]+\.py)::(\w+)", ARCHITECTURE)
+@pytest.mark.parametrize("document", [ARCHITECTURE, BASELINE], ids=["architecture", "baseline"])
+def test_every_name_that_a_document_points_at_is_defined_there(document):
+    pointers = re.findall(r"([\w/]+\.py)::(\w+)", document)
     assert len(pointers) > 20
     for file, name in pointers:
         text = path_of(file).read_text(encoding="utf-8")
         assert re.search(rf"^(def |class |){name}\b", text, re.MULTILINE), f"{file} defines no {name}"
+
+
+def test_every_test_that_the_baseline_names_exists():
+    named = set(re.findall(r"`(test_\w+)`", BASELINE))
+    assert len(named) > 20
+    defined = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
+    assert named - set(re.findall(r"^def (test_\w+)", defined, re.MULTILINE)) == set()
 
 
 def test_the_picture_shows_the_layers_that_import_linter_enforces():
