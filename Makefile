@@ -1,7 +1,12 @@
 # Two commands set everything up on a machine that has Python 3.11 or newer, make and a package index:
 #   make demo     train on half of a real image, score the other half, write the report
 #   make test     run the tests, except the slow ones
-# make slow runs the slow tests; make docs builds the documentation into site/; make check runs everything that a change has to pass.
+#
+#   make slow     run the slow tests
+#   make docs     build the documentation into site/
+#   make wheel    build the wheel and the sdist, and check the installed wheel
+#   make check    everything that a change has to pass: format, lint, types, layers, docs, wheel, all tests, coverage
+#
 # With another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -35,7 +40,7 @@ wheel: .venv/dev
 	$(BIN)/python tools/check_wheel.py
 
 check: lint docs wheel
-	$(PYTEST)
+	$(PYTEST) --cov
 
 clean:
 	rm -rf .venv site

@@ -237,7 +237,7 @@ def _check(entry: Entry, archive: Path, record: Path) -> str:
     import pooch
 
     found: str = pooch.file_hash(str(archive), alg="sha256")
-    known = entry.sha256 or (record.read_text().strip() if record.exists() else found)
+    known = entry.sha256 or (record.read_text(encoding="utf-8").strip() if record.exists() else found)
     if found != known:
         way_out = f"delete {record} to accept the new one" if entry.sha256 is None else "try again later"
         raise DatasetError(

@@ -317,7 +317,7 @@ def _csv(table: Table) -> str:
 def _read_journal(path: Path) -> dict[str, Any]:
     """Return the entries by the stem of their image; none from a file that is missing or not ours."""
     try:
-        entries = json.loads(path.read_text())
+        entries = json.loads(path.read_text(encoding="utf-8"))
         return {stem: entry for stem, entry in entries.items() if {"key", "outputs", "objects"} <= entry.keys()}
     except (OSError, ValueError, AttributeError):
         return {}

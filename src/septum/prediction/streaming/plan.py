@@ -187,7 +187,7 @@ def _results_of(plan: Path) -> str:
 def read_plan(path: Path) -> StreamPlan:
     """Read a written plan; OutputError if it is damaged."""
     try:
-        return StreamPlan.model_validate_json(path.read_text())
+        return StreamPlan.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise OutputError(
             f"there is no {path} here; the workers of a cluster have to see the same folders, by the same names"
