@@ -115,7 +115,7 @@ def reproduce(
         summary = _write(experiment, settings, folder, output, results)
     if summary is None:
         summary = _write(experiment, settings, folder, output, results)
-    return Reproduction(json.loads((output / RESULTS).read_text()), summary.tables, output / REPORT)
+    return Reproduction(json.loads((output / RESULTS).read_text(encoding="utf-8")), summary.tables, output / REPORT)
 
 
 def _choose(folds: Sequence[Fold], names: Sequence[str] | None) -> list[Fold]:
@@ -137,7 +137,7 @@ def _settings(name: str, output: Path, asked: Asked) -> ReproductionSettings:
         settings = ReproductionSettings(**wanted)
         write_json(file, settings.model_dump())
         return settings
-    begun = ReproductionSettings(**json.loads(file.read_text()))
+    begun = ReproductionSettings(**json.loads(file.read_text(encoding="utf-8")))
     for key, value in wanted.items():
         if getattr(begun, key) != value:
             raise ConfigError(
@@ -152,7 +152,7 @@ def _result(output: Path, fold: Fold) -> dict[str, Any] | None:
     file = fold_folder(output, fold) / RESULT
     if not file.exists():
         return None
-    result: dict[str, Any] = json.loads(file.read_text())
+    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if result["data"] != fold.train().hashes:
         raise DatasetError(
             f"the images or labels are not those that {file.parent} was trained on; choose another --output"

@@ -133,7 +133,7 @@ class RunFolder:
     def config(self) -> RunConfig:
         """Read what the run was begun with."""
         try:
-            values = json.loads(self.config_file.read_text())
+            values = json.loads(self.config_file.read_text(encoding="utf-8"))
             if values.get("format") == 1:
                 values |= {"train": train_config_from_1(values["train"]), "format": 2}
             return RunConfig(**values)

@@ -127,7 +127,7 @@ class Job:
 
     def normalization(self, frame: int) -> Normalization:
         """Return how a frame is normalised, once that is measured."""
-        values = json.loads(self._statistics(frame).read_text())
+        values = json.loads(self._statistics(frame).read_text(encoding="utf-8"))
         return Normalization(tuple(values["offset"]), tuple(values["scale"]))
 
     def source(self, frame: int) -> NormalizedSource:
