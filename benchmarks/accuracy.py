@@ -32,6 +32,7 @@ from septum.training.fit import fit
 from septum.training.holdout import hold_out
 from septum.training.recipe import recipe
 from septum.training.records import Validated
+from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
 
 TTA = {"none": None, "rotations 7": TtaConfig(), "dihedral 8": TtaConfig(kind="dihedral", versions=8)}
@@ -55,13 +56,15 @@ def train(dataset: Dataset, name: str, budget: float, run: RunFolder, device: to
     """Train, or take the run that is there (a stopped one goes on)."""
     config = recipe(name, dataset, device)
     steps = fit(
-        dataset,
-        config,
-        run.path,
-        held_out=hold_out(dataset),
-        budget=budget,
-        device=device,
-        resume=run.exists(),
+        TrainingRequest(
+            dataset,
+            config,
+            run.path,
+            held_out=hold_out(dataset),
+            budget=budget,
+            device=device,
+            resume=run.exists(),
+        )
     )
     while True:
         try:

@@ -39,6 +39,7 @@ from septum.model.predict import segment
 from septum.training.fit import fit
 from septum.training.holdout import hold_out
 from septum.training.recipe import recipe
+from septum.training.request import TrainingRequest
 
 LOG = Path(__file__).parent / "results" / "contest.jsonl"
 EM_BLOCKS = {"em": 18, "em-00-05": 0, "em-06-11": 6, "em-12-17": 12}  # the first of the six slices to choose on
@@ -111,7 +112,7 @@ def main() -> None:
     begin, begin_cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary) / "run"
-        model = drain(fit(training, config, folder, held_out=hold_out(training), budget=budget))
+        model = drain(fit(TrainingRequest(training, config, folder, held_out=hold_out(training), budget=budget)))
     entry = {
         "data": arguments.data,
         "settings": arguments.settings

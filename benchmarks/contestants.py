@@ -85,6 +85,7 @@ def septum(task: Task, recipe_name: str, *, final: bool = False) -> Images:
     from septum.training.fit import fit
     from septum.training.holdout import hold_out, nothing_held_out
     from septum.training.recipe import recipe
+    from septum.training.request import TrainingRequest
 
     torch.set_num_threads(THREADS)
     task.start()
@@ -94,7 +95,7 @@ def septum(task: Task, recipe_name: str, *, final: bool = False) -> Images:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         held_out = nothing_held_out() if final else hold_out(dataset)
-        steps = fit(dataset, config, run, held_out=held_out, budget=task.seconds, begin=task.begin)
+        steps = fit(TrainingRequest(dataset, config, run, held_out=held_out, budget=task.seconds, begin=task.begin))
         model = drain(steps)
         log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     task.stop(steps=max(line["step"] for line in log), chosen_step=model.card.step, precision=config.precision)

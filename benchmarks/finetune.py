@@ -40,6 +40,7 @@ from septum.model.predict import segment
 from septum.training.fit import fit
 from septum.training.holdout import hold_out
 from septum.training.recipe import recipe
+from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
 
 LOG = record.RESULTS / "finetune.jsonl"
@@ -54,7 +55,7 @@ def train(dataset: Dataset, steps: int, seed: int, start: Model | None, run: Pat
         changes |= {"unet": start.card.config.unet.model_dump(), "instances": start.card.config.instances}
     config = recipe("fast", dataset, torch.device("cpu"), changes)
     resume = RunFolder(run).exists()
-    return drain(fit(dataset, config, run, held_out=hold_out(dataset), start=start, resume=resume))
+    return drain(fit(TrainingRequest(dataset, config, run, held_out=hold_out(dataset), start=start, resume=resume)))
 
 
 def test_f1(model: Model, test: Dataset) -> float:

@@ -33,6 +33,7 @@ from septum.training.fit import fit
 from septum.training.holdout import HoldOut, hold_out, nothing_held_out
 from septum.training.recipe import recipe
 from septum.training.records import Validated
+from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
 
 
@@ -102,7 +103,7 @@ def score(model: Model, test: Dataset) -> dict[str, float]:
 
 def train(training: Dataset, config: TrainConfig, run: RunFolder, held_out: HoldOut, budget: float | None) -> Model:
     """Train, or go on with it."""
-    steps = fit(training, config, run.path, held_out=held_out, budget=budget, resume=run.exists())
+    steps = fit(TrainingRequest(training, config, run.path, held_out=held_out, budget=budget, resume=run.exists()))
     while True:
         try:
             step = next(steps)

@@ -35,6 +35,7 @@ from septum.model.predict import segment
 from septum.training.fit import fit
 from septum.training.holdout import HoldOut, hold_out
 from septum.training.recipe import recipe
+from septum.training.request import TrainingRequest
 
 SQUARE = 64  # pixels
 F1 = "f1"
@@ -66,7 +67,7 @@ def train(dataset: Dataset, held_out: HoldOut, steps: int, seed: int, changes: d
     """Train with the recipe fast, as septum train does."""
     config = recipe("fast", dataset, torch.device("cpu"), {**changes, "steps": steps, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
-        return drain(fit(dataset, config, Path(folder) / "run", held_out=held_out))
+        return drain(fit(TrainingRequest(dataset, config, Path(folder) / "run", held_out=held_out)))
 
 
 def test_scores(model: Model, test: Dataset) -> dict[str, Any]:

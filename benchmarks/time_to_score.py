@@ -33,6 +33,7 @@ from septum.model.predict import segment
 from septum.training.fit import fit
 from septum.training.holdout import hold_out
 from septum.training.recipe import recipe
+from septum.training.request import TrainingRequest
 
 AIM = {"v_rand": 0.9728, "v_info": 0.9866}
 WAYS = {"one_pass": None, "averaged_over_8": TtaConfig(kind="dihedral", versions=8)}
@@ -44,7 +45,7 @@ def train(training: Dataset, name: str, budget: float, seed: int, device: torch.
     config = recipe(name, training, device, {"seed": seed})
     with tempfile.TemporaryDirectory() as folder:
         run, held_out = Path(folder) / "run", hold_out(training)
-        drain(fit(training, config, run, held_out=held_out, budget=budget, device=device, begin=begin))
+        drain(fit(TrainingRequest(training, config, run, held_out=held_out, budget=budget, device=device, begin=begin)))
         return load(run, device), time.perf_counter() - begin
 
 

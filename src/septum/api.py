@@ -18,6 +18,7 @@ from septum.model.model import Model
 from septum.training.fit import fit
 from septum.training.holdout import hold_out
 from septum.training.recipe import recipe as make_recipe
+from septum.training.request import TrainingRequest
 
 __all__ = ["evaluate", "train"]
 
@@ -74,5 +75,14 @@ def train(
     config = make_recipe(recipe, dataset, torch.device(device), {**(settings or {}), "steps": steps})
     with tempfile.TemporaryDirectory() as temporary:
         return drain(
-            fit(dataset, config, output or temporary + "/run", held_out=hold_out(dataset), budget=budget, device=device)
+            fit(
+                TrainingRequest(
+                    dataset,
+                    config,
+                    output or temporary + "/run",
+                    held_out=hold_out(dataset),
+                    budget=budget,
+                    device=torch.device(device),
+                )
+            )
         )

@@ -243,7 +243,7 @@ BAD_TRAINING = {
     "--budget 20": ["a budget must be a time such as 20min, 1h30min or 90s, got '20'"],
     "--budget -5min": ["a budget must be a time such as 20min, 1h30min or 90s, got '-5min'"],
     "--steps 0": ["--steps must be at least 1, got 0"],
-    "--steps 3 --budget 1min": ["a budget and a number of steps both say how long to train; give one of them"],
+    "--steps 3 --budget 1min": ["a budget and a number of steps both set the length of the training; give one of them"],
     "--channel 4": ["0.tif has 1 channel, channel 4 is not there; choose one of 0..0"],
     "--resume": ["run holds no run (no config.json); give the --output of a training, or begin one without --resume"],
     "--resume --steps 5": ["--resume goes on with the settings in config.json; leave the other settings out"],
@@ -297,7 +297,7 @@ def test_a_model_to_begin_with_that_does_not_fit_is_refused(data, trained, tmp_p
     outcome = run("train", colours, "--output", tmp_path / "run", "--from", trained, "--steps", 3)
     assert_refused(outcome, "unet.in_channels = 1, but these images and labels need 3", "begin with another model")
     outcome = run("train", data, "--output", tmp_path / "run", "--from", trained, "--set", "unet.depth=2")
-    assert_refused(outcome, "--from takes the network as it is, without --set unet.depth; leave one of them out")
+    assert_refused(outcome, "--from keeps the network of its model; leave out --set unet.depth, or --from")
     assert not (tmp_path / "run").exists()
 
 

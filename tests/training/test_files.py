@@ -14,7 +14,7 @@ from septum.report import run as report
 from septum.training import files as train_files
 from septum.training import fit as loop
 from septum.training import memory
-from septum.training.files import Request
+from septum.training.files import TrainOptions
 from septum.training.records import Notice
 from septum.training.run import RunFolder
 
@@ -33,12 +33,31 @@ def write_data(folder, sizes=((44, 44), (56, 35), (30, 64))):
 
 def train(data, output, **changes):
     changes = {"steps": 8, "changes": SMALL, **changes}
-    records, steps = [], train_files.train_files(Request(data=data, output=output, **changes), CPU)
+    records, steps = [], train_files.train_files(TrainOptions(data=data, output=output, **changes), CPU)
     while True:
         try:
             records.append(next(steps))
         except StopIteration as end:
             return records, end.value
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lerning_rate": 1.0}, "TrainConfig has no setting 'lerning_rate'; did you mean 'learning_rate'?"),
+        ({"unet.dept": 3}, "UNetConfig has no setting 'dept'; did you mean 'depth'?"),
+        ({"batch": 0}, "TrainConfig.batch should be greater than or equal to 1, got 0"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_any_image_is_read(tmp_path, monkeypatch, changes, message):
+    def opened(*_, **__):
+        raise AssertionError("an image was opened")
+
+    for name in ("shapes", "load_dataset"):
+        monkeypatch.setattr(train_files, name, opened)
+    with pytest.raises(ConfigError) as error:
+        train(tmp_path / "data", tmp_path / "run", changes=changes)
+    assert str(error.value) == message
 
 
 def no_room(monkeypatch):
@@ -53,7 +72,9 @@ def test_a_data_set_larger_than_memory_is_streamed_to_the_same_weights(tmp_path,
     assert not any("streamed" in record.text for record in records if isinstance(record, Notice))
     no_room(monkeypatch)
     said = []
-    steps = train_files.train_files(Request(tmp_path / "data", tmp_path / "streamed", steps=8, changes=changes), CPU)
+    steps = train_files.train_files(
+        TrainOptions(tmp_path / "data", tmp_path / "streamed", steps=8, changes=changes), CPU
+    )
     for record in steps:
         said += [record.text] if isinstance(record, Notice) else []
         files = [*(tmp_path / "streamed" / "streamed0").glob("*.npy")]
@@ -137,7 +158,7 @@ def test_a_run_goes_on_with_what_was_said_about_its_data(tmp_path, name):
             {"labels": (tmp_path / "data" / "0_mask.tif").rename(tmp_path / "a.tif")},
         )
     train(data, tmp_path / "whole", **said)
-    steps = train_files.train_files(Request(data, tmp_path / "run", steps=8, changes=SMALL, **said), CPU)
+    steps = train_files.train_files(TrainOptions(data, tmp_path / "run", steps=8, changes=SMALL, **said), CPU)
     while getattr(next(steps), "step", 0) < 3:
         pass
     steps.close()
@@ -217,7 +238,9 @@ def test_a_streamed_run_that_was_killed_goes_on_in_memory_and_leaves_nothing_beh
     train(tmp_path / "data", tmp_path / "whole")
     with monkeypatch.context() as patch:
         no_room(patch)
-        steps = train_files.train_files(Request(tmp_path / "data", tmp_path / "parts", steps=8, changes=SMALL), CPU)
+        steps = train_files.train_files(
+            TrainOptions(tmp_path / "data", tmp_path / "parts", steps=8, changes=SMALL), CPU
+        )
         for record in steps:
             if getattr(record, "step", 0) == 3:
                 break

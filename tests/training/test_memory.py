@@ -17,7 +17,7 @@ from septum.data.simulate import cells
 from septum.errors import ConfigError
 from septum.machine.memory import resident
 from septum.model.model import Model, ModelCard
-from septum.training.memory import check_largest, fit_memory, largest_bytes, pixels, smaller, tile_memory
+from septum.training.memory import check_largest, fit_memory, largest_bytes, pixels, smaller_step, tile_memory
 from septum.training.run import RunFolder
 
 
@@ -70,16 +70,16 @@ def test_where_not_even_the_smallest_step_fits_the_sentence_says_what_it_takes()
 def test_what_failed_for_want_of_memory_gets_smaller_until_nothing_can():
     config, sizes = wanted(batch=5), []
     for error in [MemoryError(), torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]:
-        config = smaller(config, error)
+        config = smaller_step(config, error)
         sizes.append((config.batch, config.patch))
     assert sizes == [(2, 100), (1, 100), (1, 72)]
     while config.patch > 4:
-        before, config = config, smaller(config, MemoryError())
+        before, config = config, smaller_step(config, MemoryError())
         assert pixels(config) < pixels(before)
     with pytest.raises(ConfigError, match="not even one of the smallest patches fits into memory"):
-        smaller(config, MemoryError())
+        smaller_step(config, MemoryError())
     with pytest.raises(RuntimeError, match="another matter"):
-        smaller(config, RuntimeError("another matter"))
+        smaller_step(config, RuntimeError("another matter"))
 
 
 def test_what_is_foreseen_not_to_fit_is_refused_before_it_is_tried():
@@ -180,7 +180,7 @@ def test_a_training_never_holds_more_than_it_may(tmp_path):
     assert peak("limited", "--max-memory", f"{limit / 1e6:.0f}MB") <= limit
     run = RunFolder(tmp_path / "limited").config()
     assert run.train.patch < 260 == run.asked["patch"]
-    assert run.changes[0].startswith("for want of memory a step has 1 x ")
+    assert run.changes[0].startswith("to fit into memory, a step has 1 patch of ")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what the process itself holds is known on Linux only")

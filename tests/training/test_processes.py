@@ -19,6 +19,7 @@ from septum.training.holdout import hold_out
 from septum.training.processes import Processes
 from septum.training.recipe import recipe
 from septum.training.records import StepDone
+from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
 
 SETTINGS = {
@@ -50,7 +51,7 @@ def train(folder, name, processes=None, stop=None, resume=False):
     dataset = load_dataset(f"{folder}/data")
     config = recipe("fast", dataset, torch.device("cpu"), SETTINGS)
     more = {} if processes is None else {"processes": processes}
-    steps = fit(dataset, config, f"{folder}/{name}", held_out=hold_out(dataset), resume=resume, **more)
+    steps = fit(TrainingRequest(dataset, config, f"{folder}/{name}", held_out=hold_out(dataset), resume=resume, **more))
     losses = []
     for record in steps:
         if isinstance(record, StepDone):
@@ -101,14 +102,16 @@ def test_two_processes_train_as_one_does_and_go_on_as_another_number_of_processe
 def test_more_processes_than_samples_of_a_step_are_refused(folder):
     dataset = load_dataset(folder / "data")
     config = recipe("fast", dataset, torch.device("cpu"), {**SETTINGS, "batch": 1})
-    message = "the batch of 1 leaves nothing to do for some of the 2 processes; .* by --set batch=2"
+    message = "a batch of 1 is too small for 2 processes; give each process a patch per step by --set batch=2"
     with pytest.raises(ConfigError, match=message):
-        next(fit(dataset, config, folder / "run", held_out=hold_out(dataset), processes=TwoAlike(0, 2)))
+        next(
+            fit(TrainingRequest(dataset, config, folder / "run", held_out=hold_out(dataset), processes=TwoAlike(0, 2)))
+        )
     assert not (folder / "run").exists()
 
 
 class TwoAlike(Processes):
     """The first of two, without the other."""
 
-    def told(self, value):
+    def from_first(self, value):
         return value

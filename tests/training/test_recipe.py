@@ -1,6 +1,7 @@
 """Time by a clock that only moves when something is done: the plan must come out right to the second."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import torch
 from septum.data.dataset import from_arrays
 from septum.errors import ConfigError
 from septum.training.recipe import recipe
-from septum.training.schedule import FEWEST_STEPS, Probe, plan_steps
+from septum.training.schedule import ENOUGH_STEPS, FEWEST_STEPS, Probe, few_steps, plan_steps
+from septum.words import parse_duration
 
 
 class Machine:
@@ -96,11 +98,46 @@ def test_a_probe_of_slow_steps_is_short_beside_the_budget():
 
 def test_a_budget_that_is_too_short_is_refused_with_one_that_is_not():
     machine = Machine(1.0, predict=2.0, score=0.9)
-    message = r"a budget of 10 s is too short: .* give at least \d+ s, or --steps"
+    message = (
+        r"a budget of 10 s is too short: setup took [\d.]+ s, a step takes 1 s and the validation at the end 2.9 s; "
+        r"give at least (\d+) s, better (\d) min, or --steps"
+    )
     with pytest.raises(ConfigError, match=message) as error:
         machine.plan(10.0, spent=1.0)
-    enough = float(str(error.value).split("at least ")[1].split(" s")[0])
-    assert Machine(1.0, predict=2.0, score=0.9).plan(enough, spent=1.0).steps >= FEWEST_STEPS
+    least, better = map(int, re.fullmatch(message, str(error.value)).groups())
+    assert Machine(1.0, predict=2.0, score=0.9).plan(least, spent=1.0).steps >= FEWEST_STEPS
+    assert Machine(1.0, predict=2.0, score=0.9).plan(60 * better, spent=1.0).steps >= ENOUGH_STEPS
+
+
+@pytest.mark.parametrize("spent", [0.0, 6.0])
+@pytest.mark.parametrize("budget", [25.0, 70.0])
+@pytest.mark.parametrize(
+    "machine",
+    [
+        {"step": 0.5},
+        {"step": 0.3, "predict": 0.3, "score": 0.2},
+        {"step": 0.6, "predict": 2.0, "score": 0.9},
+    ],
+)
+def test_a_plan_with_too_few_steps_comes_with_a_budget_that_is_enough(machine, budget, spent):
+    plan = Machine(**machine).plan(budget, spent)
+    warning = few_steps(plan.steps, budget, plan.step_seconds)
+    if plan.steps >= ENOUGH_STEPS:
+        assert warning is None
+        return
+    message = r"(\d+) steps are too few to learn much; give a budget of (\d+ \w+) or more, for at least 100 steps"
+    steps, enough = re.fullmatch(message, warning).groups()
+    assert int(steps) == plan.steps
+    seconds = parse_duration(enough)
+    assert Machine(**machine).plan(seconds, spent).steps >= ENOUGH_STEPS
+    assert seconds < 1.5 * (budget + (ENOUGH_STEPS - plan.steps) * plan.step_seconds) + 10  # and not much more
+
+
+def test_a_number_of_steps_that_is_too_small_has_no_budget_to_compare():
+    assert few_steps(ENOUGH_STEPS - 1, None, None) == (
+        "99 steps are too few to learn much; train for at least 100 steps"
+    )
+    assert few_steps(ENOUGH_STEPS, None, None) is None
 
 
 def test_steps_that_are_given_need_no_probe():

@@ -70,12 +70,12 @@ def train(
     """
     begin = time.perf_counter()
     from septum.machine.device import pick_device
-    from septum.training.files import Request, train_files
+    from septum.training.files import TrainOptions, train_files
     from septum.training.processes import joined
     from septum.training.tensorboard import TensorBoard
     from septum.words import parse_duration
 
-    request = Request(
+    options = TrainOptions(
         data=data,
         labels=labels,
         output=output,
@@ -97,7 +97,7 @@ def train(
     chosen = pick_device(device)
     with joined(chosen) as processes, TrainingDisplay(quiet or not processes.writes) as display:
         board = TensorBoard(output) if tensorboard and processes.writes else None
-        records = train_files(request, chosen, processes)
+        records = train_files(options, chosen, processes)
         with interruptible() as interrupted:
             for record in records:
                 display.show(record)

@@ -25,6 +25,7 @@ from septum.training.fit import fit
 from septum.training.holdout import nothing_held_out
 from septum.training.recipe import recipe
 from septum.training.records import Notice, Record
+from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
 from septum.training.score import ValidationImage, validation_scores
 
@@ -76,7 +77,7 @@ def run_demo(output: Path) -> Generator[Record, None, DemoResult]:
             )
         shutil.rmtree(run.path)
     config = recipe("fast", dataset, torch.device("cpu"), {**CHANGES, "steps": STEPS})
-    model = yield from fit(dataset, config, run.path, held_out=nothing_held_out(), budget=LIMIT)
+    model = yield from fit(TrainingRequest(dataset, config, run.path, held_out=nothing_held_out(), budget=LIMIT))
     unseen, truth = image[:, :, half:], labels[:, half:]
     prediction = drain(segment(model.net, config, ArraySource(unseen)))
     scores = validation_scores([ValidationImage(prediction.labels, truth)], "instances", 2)

@@ -20,6 +20,7 @@ from septum.training.fit import fit
 from septum.training.holdout import HoldOut
 from septum.training.recipe import recipe
 from septum.training.records import ImagesDone, Record
+from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
 
 ROTATIONS = TtaConfig(kind="rotations", versions=7)  # the paper's "7 rotated versions"
@@ -122,13 +123,15 @@ def train_fold(
     config = recipe(recipe_name, dataset, device, changes)
     return (
         yield from fit(
-            dataset,
-            config,
-            folder,
-            held_out=held_out,
-            budget=None if config.steps else budget,
-            device=device,
-            resume=run.exists(),
+            TrainingRequest(
+                dataset,
+                config,
+                folder,
+                held_out=held_out,
+                budget=None if config.steps else budget,
+                device=device,
+                resume=run.exists(),
+            )
         )
     )
 

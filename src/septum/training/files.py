@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from septum.choices import Kind
-from septum.config import DataSource, TrainConfig
+from septum.config import DataSource, TrainConfig, UNetConfig
 from septum.core.targets import TARGETS
 from septum.data.check import check_dataset
 from septum.data.dataset import Dataset, load_dataset, shapes
@@ -23,16 +24,17 @@ from septum.model.model import Model, load
 from septum.training.fit import fit
 from septum.training.holdout import hold_out, nothing_held_out
 from septum.training.memory import check_largest, data_bytes, largest_bytes, room_for_data
-from septum.training.processes import ALONE, Processes
+from septum.training.processes import SINGLE_PROCESS, Processes
 from septum.training.recipe import recipe
 from septum.training.records import Finished, Notice, Record
+from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
 from septum.training.score import SCORE_NAMES
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asked of `septum train`."""
+class TrainOptions:
+    """The options of `septum train`."""
 
     data: Path
     output: Path
@@ -42,7 +44,7 @@ class Request:
     steps: int | None = None
     max_memory: int | None = None  # bytes
     deterministic: bool = False
-    begin: float | None = None  # of the budget, by time.perf_counter
+    begin: float = field(default_factory=time.perf_counter)  # of the budget
     seed: int | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     start: Path | None = None
@@ -53,93 +55,98 @@ class Request:
     unlabeled: int | None = None
 
 
-def train_files(request: Request, device: torch.device, processes: Processes = ALONE) -> Generator[Record, None, Model]:
+def train_files(
+    options: TrainOptions, device: torch.device, processes: Processes = SINGLE_PROCESS
+) -> Generator[Record, None, Model]:
     """Check the data, train, and with `final` train again on everything; yields records, returns the model."""
-    run, memory = RunFolder(request.output, processes.writes), request.max_memory
-    if request.resume:
-        given = [request.recipe, request.budget, request.steps, request.seed, request.start, request.changes or None]
-        given.append(request.max_memory)
+    _check_options(options)
+    run, memory = RunFolder(options.output, processes.writes), options.max_memory
+    if options.resume:
+        given = [options.recipe, options.budget, options.steps, options.seed, options.start, options.changes or None]
+        given.append(options.max_memory)
         if any(value is not None for value in given):
             raise ConfigError("--resume goes on with the settings in config.json; leave the other settings out")
         settings = run.config()  # says at once if there is nothing to go on with
-        request = replace(_as_begun(request, settings.source), deterministic=settings.deterministic is not None)
+        options = replace(_as_begun(options, settings.source), deterministic=settings.deterministic is not None)
         memory = settings.max_memory
     if memory is not None:
         limit_allocator_cache(TRAINING_MMAP_THRESHOLD)
-    if request.deterministic:
+    if options.deterministic:
         be_deterministic()
-    images = shapes(request.data, labels=request.labels, channel=request.channel)
+    images = shapes(options.data, labels=options.labels, channel=options.channel)
     if memory is not None and device.type == "cpu":
         check_largest(images, memory)
     needed = data_bytes(images)
     room, folder = room_for_data(memory, device, largest_bytes(images)), run.path / f"streamed{processes.rank}"
     if needed <= room:
-        with _device_watched(device, run, request):
-            return (yield from _train(request, run, device, processes, None))
+        with _device_watched(device, run, options):
+            return (yield from _train(options, run, device, processes, None))
     yield Notice(
         f"the data set would take {needed / 1e6:.0f} MB of memory, and {room / 1e6:.0f} MB are left for it: it is "
         f"streamed from files in {folder}, which are removed at the end"
     )
-    with emptied(folder), _device_watched(device, run, request):
-        return (yield from _train(request, run, device, processes, folder))
+    with emptied(folder), _device_watched(device, run, options):
+        return (yield from _train(options, run, device, processes, folder))
 
 
-def _as_begun(request: Request, source: DataSource | None) -> Request:
-    """The request with what was said about the data when the run was begun; ConfigError if it says otherwise."""
+def _as_begun(options: TrainOptions, source: DataSource | None) -> TrainOptions:
+    """The options with what was said about the data when the run was begun; ConfigError if it says otherwise."""
     if source is None:
-        return request
+        return options
     for name in ("kind", "channel", "unlabeled"):
-        told, before = getattr(request, name), getattr(source, name)
+        told, before = getattr(options, name), getattr(source, name)
         if told not in (None, before):
             begun = f"without --{name}" if before is None else f"with --{name} {before}"
-            raise ConfigError(f"{request.output} was begun {begun}, got --{name} {told}; leave it out to go on")
-    labels = request.labels or (Path(source.labels) if source.labels else None)
-    return replace(request, labels=labels, kind=source.kind, channel=source.channel, unlabeled=source.unlabeled)
+            raise ConfigError(f"{options.output} was begun {begun}, got --{name} {told}; leave it out to go on")
+    labels = options.labels or (Path(source.labels) if source.labels else None)
+    return replace(options, labels=labels, kind=source.kind, channel=source.channel, unlabeled=source.unlabeled)
 
 
 def _train(
-    request: Request, run: RunFolder, device: torch.device, processes: Processes, folder: Path | None
+    options: TrainOptions, run: RunFolder, device: torch.device, processes: Processes, folder: Path | None
 ) -> Generator[Record, None, Model]:
     """Train on a data set in memory, or in the files of a folder."""
     dataset = load_dataset(
-        request.data,
-        labels=request.labels,
-        kind=request.kind,
-        channel=request.channel,
-        unlabeled=request.unlabeled,
+        options.data,
+        labels=options.labels,
+        kind=options.kind,
+        channel=options.channel,
+        unlabeled=options.unlabeled,
         folder=folder,
     )
     for text in [*dataset.notes, *map(str, check_dataset(dataset))]:
         yield Notice(text)
-    start = load(request.start) if request.start else None
-    config = run.config().train if request.resume else make_config(request, dataset, device, start)
+    start = load(options.start) if options.start else None
+    config = run.config().train if options.resume else make_config(options, dataset, device, start)
     for text in _small_images(dataset, config):
         yield Notice(text)
     held_out = hold_out(dataset)
-    if request.final and not request.resume and processes.told(run.is_finished()):
+    if options.final and not options.resume and processes.from_first(run.is_finished()):
         _check_same(config, dataset, start, run)
     else:
-        model = yield from fit(
+        source = DataSource(
+            data=str(options.data.resolve()),
+            labels=str(options.labels.resolve()) if options.labels else None,
+            kind=options.kind,
+            channel=options.channel,
+            unlabeled=options.unlabeled,
+        )
+        request = TrainingRequest(
             dataset,
             config,
             run.path,
             held_out=held_out,
-            budget=None if config.steps else request.budget or DEFAULT_BUDGET,
-            max_memory=request.max_memory,
-            begin=request.begin,
+            budget=None if config.steps else options.budget or DEFAULT_BUDGET,
+            max_memory=options.max_memory,
+            begin=options.begin,
             device=device,
-            resume=request.resume,
+            resume=options.resume,
             start=start,
-            source=DataSource(
-                data=str(request.data.resolve()),
-                labels=str(request.labels.resolve()) if request.labels else None,
-                kind=request.kind,
-                channel=request.channel,
-                unlabeled=request.unlabeled,
-            ),
+            source=source,
             processes=processes,
         )
-    if not request.final:
+        model = yield from fit(request)
+    if not options.final:
         yield _finished(run, model)
         return model
     return (yield from _train_on_everything(dataset, run, device, processes))
@@ -156,7 +163,7 @@ DEVICE_FAILED = (
 
 
 @contextmanager
-def _device_watched(device: torch.device, run: RunFolder, request: Request) -> Iterator[None]:
+def _device_watched(device: torch.device, run: RunFolder, options: TrainOptions) -> Iterator[None]:
     """Say in one sentence that a device failed, and how to go on."""
     try:
         yield
@@ -165,34 +172,39 @@ def _device_watched(device: torch.device, run: RunFolder, request: Request) -> I
             raise
         saved = run.load_checkpoint()
         kept = f"all up to step {saved[1]['step']} is saved" if saved else "nothing was saved yet"
-        again = f"septum train {request.data} --output {request.output} --resume{' --final' * request.final}"
+        again = f"septum train {options.data} --output {options.output} --resume{' --final' * options.final}"
         raise DeviceError(
             f"the {device.type} device failed or disappeared ({str(error).splitlines()[0]}); {kept}: see that it is "
             f"there, for example with nvidia-smi, then {'go on with: ' + again if run.exists() else 'begin again'}"
         ) from None
 
 
-def make_config(request: Request, dataset: Dataset, device: torch.device, start: Model | None) -> TrainConfig:
+def _check_options(options: TrainOptions) -> None:
+    """Refuse options that are wrong whatever the data are, before any image is read."""
+    if options.steps is not None and options.steps < 1:
+        raise ConfigError(f"--steps must be at least 1, got {options.steps}")
+    if options.budget is not None and (options.steps is not None or "steps" in options.changes):
+        raise ConfigError("a budget and a number of steps both set the length of the training; give one of them")
+    if options.start and (network := [name for name in options.changes if name.split(".")[0] == "unet"]):
+        raise ConfigError(f"--from keeps the network of its model; leave out --set {network[0]}, or --from")
+    TrainConfig(unet=UNetConfig()).with_changes(options.changes)
+
+
+def make_config(options: TrainOptions, dataset: Dataset, device: torch.device, start: Model | None) -> TrainConfig:
     """Return the recipe's settings for this data, with the user's changes."""
-    if request.steps is not None and request.steps < 1:
-        raise ConfigError(f"--steps must be at least 1, got {request.steps}")
-    changes = dict(request.changes)
-    if request.budget is not None and (request.steps is not None or "steps" in changes):
-        raise ConfigError("a budget and a number of steps both say how long to train; give one of them")
+    changes = dict(options.changes)
     if start is not None:
-        if network := [name for name in changes if name.split(".")[0] == "unet"]:
-            raise ConfigError(f"--from takes the network as it is, without --set {network[0]}; leave one of them out")
-        changes |= _begin_with(start.card.config, dataset, changes)
-    if request.steps is not None:
-        changes["steps"] = request.steps
-    if request.seed is not None:
-        changes["seed"] = request.seed
-    config = recipe(request.recipe or "fast", dataset, device, changes)
+        changes |= _taken_from(start.card.config, dataset, changes)
+    if options.steps is not None:
+        changes["steps"] = options.steps
+    if options.seed is not None:
+        changes["seed"] = options.seed
+    config = recipe(options.recipe or "fast", dataset, device, changes)
     _check_fit(config, dataset)
     return config
 
 
-def _begin_with(before: TrainConfig, dataset: Dataset, changes: dict[str, Any]) -> dict[str, Any]:
+def _taken_from(before: TrainConfig, dataset: Dataset, changes: dict[str, Any]) -> dict[str, Any]:
     """Return what a model to begin with decides; refuse one that has learned to say something else."""
     if before.kind != dataset.kind:
         raise ConfigError(
@@ -237,7 +249,7 @@ def _small_images(dataset: Dataset, config: TrainConfig) -> list[str]:
 
 def _check_same(config: TrainConfig, dataset: Dataset, start: Model | None, run: RunFolder) -> None:
     """Refuse a final training with other data, settings or first weights than those whose scores it will carry."""
-    settings, begun_with = run.config(), _start_of(run)
+    settings, begun_with = run.config(), run.start()
     run.check_data(dataset.hashes)
     before = settings.train.with_changes(settings.asked)
     asked = config if config.steps else config.with_changes({"steps": before.steps})
@@ -246,11 +258,6 @@ def _check_same(config: TrainConfig, dataset: Dataset, start: Model | None, run:
             f"{run.path} was trained with other settings; go on with those by --resume --final, "
             "or choose another --output"
         )
-
-
-def _start_of(run: RunFolder) -> Model | None:
-    """The model that a run was begun with."""
-    return load(run.start_file) if run.start_file.exists() else None
 
 
 def _same_weights(one: Model, other: Model) -> bool:
@@ -271,19 +278,20 @@ def _train_on_everything(
     """Train again with nothing held out, as the run before: its settings, first weights and number of steps."""
     before = run.config()
     final = RunFolder(run.path / "final", processes.writes)
-    steps = processes.told(run.last_step())  # that were done, also if it ended early
+    steps = processes.from_first(run.last_step())  # that were done, also if it ended early
     yield Notice(f"final training on everything, {steps} steps; its scores are those of the run before")
-    model = yield from fit(
+    request = TrainingRequest(
         dataset,
         before.train.with_changes({"steps": steps}),
         final.path,
         held_out=nothing_held_out(),
         max_memory=before.max_memory,
         device=device,
-        resume=processes.told(final.exists()),
-        start=_start_of(run),
+        resume=processes.from_first(final.exists()),
+        start=run.start(),
         processes=processes,
     )
+    model = yield from fit(request)
     judged = load(run.model_file).card
     card = model.card.with_changes(
         {

@@ -3,116 +3,76 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from septum.config import DataSource, Decoding, TrainConfig
+from septum.config import Decoding, TrainConfig
 from septum.core.normalize import mean_normalization
 from septum.data.dataset import Dataset
 from septum.errors import ConfigError, DatasetError
 from septum.machine.memory import limit_gpu, without_cached_memory
 from septum.model.model import Model, ModelCard, load
-from septum.training.holdout import HoldOut
-from septum.training.memory import smaller
+from septum.training.memory import patches_text, smaller_step
 from septum.training.patches import Images, prepare
 from septum.training.probe import begin_run
-from septum.training.processes import ALONE, Processes
-from septum.training.records import Changed, EndedEarly, Planned, Record, StepDone, Validated
+from septum.training.processes import Processes
+from septum.training.records import Changed, EndedEarly, Notice, Planned, Record, StepDone, Validated
+from septum.training.request import TrainingRequest
 from septum.training.run import RunConfig, RunFolder
-from septum.training.schedule import CHECKPOINT_SECONDS
+from septum.training.schedule import CHECKPOINT_SECONDS, few_steps
 from septum.training.score import SCORE_NAMES
 from septum.training.step import State, new_state, train_step
 from septum.training.validate import choose_decoding, predictions
 
 OVERTIME = 1.12  # a run that would take more than this share of its budget is ended early
-DEAD_STEPS = 25  # after so many with the same answer for every pixel a network is given up
+COLLAPSED_STEPS = 25  # with the same answer for every pixel, after which training starts again
 
 
-def fit(
-    dataset: Dataset,
-    config: TrainConfig,
-    folder: str | Path,
-    *,
-    held_out: HoldOut,
-    budget: float | None = None,
-    device: torch.device | str = "cpu",
-    resume: bool = False,
-    start: Model | None = None,
-    source: DataSource | None = None,
-    max_memory: int | None = None,
-    begin: float | None = None,
-    processes: Processes = ALONE,
-) -> Generator[Record, None, Model]:
+def fit(request: TrainingRequest) -> Generator[Record, None, Model]:
     """Train a network; yields records, returns the best model.
 
-    Closing the generator (``.close()``) saves a checkpoint first; with `resume` the training goes on and ends in the
+    Closing the generator (``.close()``) saves a checkpoint first. With `resume` the training continues, and ends in the
     same weights, bit for bit on the same kind of CPU and number of threads, as one that was never stopped.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Annotated images.
-    config : TrainConfig
-        Everything that decides the weights; `steps` may be None if there is a budget.
-    folder : path
-        Of the run: config.json, log.jsonl, checkpoint.safetensors, model.safetensors.
-    held_out : HoldOut
-        What is judged and not trained on.
-    budget : float, optional
-        Seconds. Turned into a number of steps by a short probe, written down before the first step.
-    device : torch.device
-    resume : bool
-        Go on with the run in `folder`.
-    start : Model, optional
-        Begin with the weights of this model.
-    source : DataSource, optional
-        Where the data set was read from: kept in config.json for the report.
-    max_memory : int, optional
-        Bytes that the process may hold (on a GPU: of its memory). Patches and batches are made smaller until they fit.
-    begin : float, optional
-        When the budget began, by `time.perf_counter`; by default now.
-    processes : Processes
-        Those that share the work, all with the same arguments. The first one writes; all of them read the folder.
 
     Raises
     ------
     ConfigError
-        If the folder holds a run already, or there are neither steps nor a budget.
+        If the folder already holds a run, or there are neither steps nor a budget.
     DatasetError
         If the data of a resumed run have changed, or nothing is annotated.
     """
-    begin = processes.told(time.perf_counter() if begin is None else begin)
-    run, device = RunFolder(Path(folder), processes.writes), torch.device(device)
-    if processes.told(run.exists()) and not resume:
-        raise ConfigError(f"{run.path} already holds a run; go on with it by --resume or choose another --output")
-    settings = run.config() if resume else None
+    dataset, held_out, device, processes = request.dataset, request.held_out, request.device, request.processes
+    request = replace(request, begin=processes.from_first(request.begin))
+    run = RunFolder(Path(request.folder), processes.writes)
+    if processes.from_first(run.exists()) and not request.resume:
+        raise ConfigError(f"{run.path} already holds a run; continue it with --resume or choose another --output")
+    settings = run.config() if request.resume else None
     if settings:
-        config, start = settings.train, load(run.start_file) if run.start_file.exists() else None
         run.check_data(dataset.hashes)
+        request = replace(request, config=settings.train, start=run.start())
         if settings.max_memory is not None and device.type == "cuda":
             limit_gpu(settings.max_memory, device)
-    _check_shares(config, processes)
-    images = prepare(dataset, config, held_out, device)
+    _check_shares(request.config, processes)
+    images = prepare(dataset, request.config, held_out, device)
     if not images:
         raise DatasetError("no pixel of the training images is annotated; check the ignore masks and labels")
     if settings is None:
-        settings = begin_run(
-            dataset, config, held_out, budget, max_memory, images, device, start, begin, source, processes
-        )
-        run.create(settings, start)
-        config = settings.train
+        settings = begin_run(request, images)
+        run.create(settings, request.start)
+    config, start = settings.train, request.start
     state = new_state(config, device, start)
-    if resume and (saved := run.load_checkpoint()):
+    if request.resume and (saved := run.load_checkpoint()):
         state.load(*saved)
     run.rewind_log(state.step)
     yield Planned(settings, settings.steps, state.step)
+    warning = few_steps(settings.steps, settings.budget, settings.step_seconds)
+    if warning and not request.resume and start is None:  # weights of a model learn from fewer
+        yield Notice(warning)
 
-    begin = processes.clock() - state.seconds if resume else begin
+    begin = processes.clock() - state.seconds if request.resume else request.begin
     pace_begin, pace_step = processes.clock(), state.step
-    ended = processes.told(run.ended_early(state.step))
+    ended = processes.from_first(run.ended_early(state.step))
     saved_at = processes.clock()
     while state.step < settings.steps and not ended:
         changed = None
@@ -168,22 +128,22 @@ def fit(
         except GeneratorExit:
             run.save_checkpoint(state.tensors(), state.numbers())
             raise
-    processes.told(None)  # the model is written
+    processes.from_first(None)  # the model is written
     del state, images
     return load(run.model_file, device)
 
 
 def trouble_of(state: State, loss: float) -> str | None:
-    """What is wrong with a training, if anything."""
+    """Say what is wrong with a training, if anything."""
     if not math.isfinite(loss):
         return f"the loss became {loss} at step {state.step}"
-    if state.blind >= DEAD_STEPS:
-        return f"up to step {state.step} the network gave every pixel the same answer for {state.blind} steps"
+    if state.collapsed_steps >= COLLAPSED_STEPS:
+        return f"up to step {state.step}, all pixels got the same answer for {state.collapsed_steps} steps"
     return None
 
 
 def with_lower_rate(settings: RunConfig, state: State, trouble: str) -> RunConfig:
-    """Return the settings with which to begin again, once: a tenth of the learning rate, in the time that is left.
+    """Return the settings with which to start again, once: a tenth of the learning rate, in the time that is left.
 
     Raises
     ------
@@ -193,41 +153,40 @@ def with_lower_rate(settings: RunConfig, state: State, trouble: str) -> RunConfi
     rate, steps = settings.train.learning_rate, settings.steps
     if "learning_rate" in settings.asked:
         raise ConfigError(
-            f"{trouble}; lower the learning rate (now {rate:g}, a tenth of what was asked for) with "
-            "--set learning_rate=..."
+            f"{trouble}; set a learning rate below {rate:g}, the one last tried, with --set learning_rate=..."
         )
     if settings.budget is not None:
         steps = max(1, round(steps * (1 - state.seconds / settings.budget)))
-    why = f"{trouble}; begun again with a tenth of the learning rate, {rate / 10:g}, for {steps} steps"
+    why = f"{trouble}; starting again with a tenth of the learning rate, {rate / 10:g}, for {steps} steps"
     return settings.lowered({"learning_rate": rate / 10, "steps": steps}, why)
 
 
 def with_less_memory(settings: RunConfig, state: State, error: Exception, processes: Processes) -> RunConfig:
-    """Return the settings with which to go on after a step that found too little memory.
+    """Return the settings with which to continue after a step that ran out of memory.
 
     Raises
     ------
     Exception
         The error itself if it is not about memory.
     ConfigError
-        If nothing can be made smaller, or one of several processes is in need and the others are not.
+        If nothing can be made smaller, or there are several processes, of which only one ran out.
     """
-    train = smaller(settings.train, error)
+    train = smaller_step(settings.train, error)
     if processes.count > 1:
         raise ConfigError(
-            f"memory ran out at step {state.step + 1}; with several processes begin anew with less for each: "
+            f"memory ran out at step {state.step + 1}; with several processes, start a new run with smaller steps: "
             f"--set batch={train.batch} --set patch={train.patch}"
         ) from None
     sizes = {"batch": train.batch, "patch": train.patch}
-    size = f"{train.batch} patch{'es' if train.batch > 1 else ''} of {train.patch} pixels"
-    return settings.lowered(sizes, f"memory ran out at step {state.step + 1}; gone on with {size} per step")
+    why = f"memory ran out at step {state.step + 1}; continuing with {patches_text(train)} per step"
+    return settings.lowered(sizes, why)
 
 
 def _check_shares(config: TrainConfig, processes: Processes) -> None:
     if config.batch < processes.count:
         raise ConfigError(
-            f"the batch of {config.batch} leaves nothing to do for some of the {processes.count} processes; "
-            f"give each of them a patch per step by --set batch={processes.count}"
+            f"a batch of {config.batch} is too small for {processes.count} processes; "
+            f"give each process a patch per step by --set batch={processes.count}"
         )
 
 

@@ -13,13 +13,13 @@ from septum.core.layout import smallest_layout
 from septum.core.unet import input_size, layers, margin, n_weights
 from septum.data.dataset import Shape
 from septum.errors import ConfigError
-from septum.machine.memory import DEFAULT_MEMORY, default_limit, lacks_memory, limit_gpu, measured_peak, resident
+from septum.machine.memory import DEFAULT_MEMORY, default_limit, lacks_memory, resident
 
-MEASURED = 0.95  # of the memory that is allowed is planned with; the rest is for what a measurement misses
-LIBRARIES = 100 * 10**6  # bytes that the first steps add to the process beside their arrays
-MAPS = 3.0  # copies of a feature map in a step: before and after normalisation, its gradient
-DATA = 0.5  # of the memory that is left may be taken by a data set; a larger one is streamed
-RISE = 2.0  # the most that a measured step grows over the one before it, in pixels
+PLANNED_SHARE = 0.95  # of the memory limit is planned with; the rest is for what a measurement misses
+LIBRARY_BYTES = 100 * 10**6  # that the first steps add to the process beside their arrays
+FEATURE_MAP_COPIES = 3.0  # in a step: before and after normalisation, and the gradient
+DATA_SHARE = 0.5  # of the memory that is left may be taken by a data set; a larger one is streamed
+LARGEST_GROWTH = 2.0  # of a measured step over the one before it, in pixels
 
 
 def tile_memory(limit: int | None, left: int, unet: UNetConfig, shapes: Iterable[Sequence[int]]) -> int:
@@ -69,7 +69,7 @@ def room_for_data(limit: int | None, device: torch.device, largest: int) -> int:
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         left = min(left, total if limit is None else limit)
-    return max(0, min(int(DATA * left), left - largest))
+    return max(0, min(int(DATA_SHARE * left), left - largest))
 
 
 def state_bytes(config: TrainConfig) -> int:
@@ -89,50 +89,12 @@ def step_bytes(config: TrainConfig) -> int:
     """Bytes that a step takes beside that: feature maps, gradients of the largest ones, weights in another form."""
     side = input_size(config.patch, config.unet.depth)
     values = sum(width * math.prod(sizes) for _, _, width, _, sizes in layers(config.unet, (side, side)))
-    return int(4 * MAPS * config.batch * values + 4 * n_weights(config.unet))
+    return int(4 * FEATURE_MAP_COPIES * config.batch * values + 4 * n_weights(config.unet))
 
 
 def libraries_bytes() -> int:
     """Bytes that a process grows by in its first steps, beside their arrays; none where there was one before."""
-    return 0 if "torch._dynamo" in sys.modules else LIBRARIES  # which PyTorch loads with the first optimiser
-
-
-def limit_memory(
-    config: TrainConfig,
-    limit: int,
-    device: torch.device,
-    work: Callable[[TrainConfig], object],
-    counted: Callable[[TrainConfig], int],
-    kept: int,
-) -> TrainConfig:
-    """Hold a training to a number of bytes: what PyTorch may take of a GPU, or else the memory of this process.
-
-    Parameters
-    ----------
-    config : TrainConfig
-        What is wanted.
-    limit : int
-        Bytes.
-    device : torch.device
-    work : callable
-        Takes a few steps with other settings, and predicts the largest image that is held out.
-    counted : callable
-        Bytes that the process will hold during such steps, by counting.
-    kept : int
-        Bytes that a training takes beside that: the predictions of the other images.
-
-    Returns
-    -------
-    TrainConfig
-        With patches and a batch that fit. On a GPU as they are: there a step that does not fit fails, and the next ones
-        are made smaller (`smaller`).
-    """
-    if device.type == "cuda":
-        limit_gpu(limit, device)
-        return config
-    return fit_memory(
-        config, limit, lambda tried: measured_peak(lambda: work(tried)) + kept, lambda tried: counted(tried) + kept
-    )
+    return 0 if "torch._dynamo" in sys.modules else LIBRARY_BYTES  # which PyTorch loads with the first optimiser
 
 
 def fit_memory(
@@ -187,7 +149,11 @@ def fit_memory(
         if measured[-1][1] > limit:
             break
         fitting, taken = tried[-1], measured[-1][0]
-        tried = [step for step in rising if taken < pixels(step) <= RISE * taken and foreseen(step) <= MEASURED * limit]
+        tried = [
+            step
+            for step in rising
+            if taken < pixels(step) <= LARGEST_GROWTH * taken and foreseen(step) <= PLANNED_SHARE * limit
+        ]
     if fitting is None:
         raise _too_little(limit, measured[-1][1])
     return fitting
@@ -200,7 +166,7 @@ def _too_little(limit: int, needed: int) -> ConfigError:
     )
 
 
-def smaller(config: TrainConfig, error: Exception) -> TrainConfig:
+def smaller_step(config: TrainConfig, error: Exception) -> TrainConfig:
     """Return settings whose steps take less memory: half the batch, then about half a patch.
 
     Raises
@@ -223,6 +189,18 @@ def smaller(config: TrainConfig, error: Exception) -> TrainConfig:
 def pixels(config: TrainConfig) -> int:
     """Pixels that go into the network in one step."""
     return config.batch * input_size(config.patch, config.unet.depth) ** 2
+
+
+def patches_text(config: TrainConfig) -> str:
+    """Say how large a step is.
+
+    Examples
+    --------
+    >>> from septum.config import UNetConfig
+    >>> patches_text(TrainConfig(unet=UNetConfig(), batch=2, patch=100))
+    '2 patches of 100 x 100 pixels'
+    """
+    return f"{config.batch} patch{'es' if config.batch > 1 else ''} of {config.patch} x {config.patch} pixels"
 
 
 def _patches(config: TrainConfig) -> list[int]:

@@ -1,4 +1,4 @@
-"""Several processes that train one network together: who is who, sums over all of them, one clock."""
+"""Several processes that train one network: their ranks, sums over all of them, one clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over all processes; the gradient of the own part."""
+    """Sum over all processes; its gradient is that of this process's part."""
 
     @staticmethod
     def forward(context: Any, part: Tensor) -> Tensor:
@@ -34,8 +34,8 @@ class _Sum(torch.autograd.Function):
 class Processes:
     """All processes of a training, seen from one of them. Each takes its share of the samples of a step.
 
-    What the processes decide must be the same for all, or they wait for one another for ever: it hangs on sums over all
-    of them, on the clock of the first, or on what the first one tells.
+    All processes must decide alike, or they wait for one another for ever. So every decision depends on sums over all
+    of them, or on a value of the first one, such as its clock.
     """
 
     rank: int = 0
@@ -43,11 +43,11 @@ class Processes:
 
     @property
     def writes(self) -> bool:
-        """Whether this one writes the files and tells the user."""
+        """Whether this one writes the files and talks to the user."""
         return self.rank == 0
 
     def sum(self, part: Tensor) -> Tensor:
-        """Add up over all processes. Its gradient is that of the own part: the sum of these is the whole gradient."""
+        """Add up over all processes. The gradient is that of this process's part: their sum is the whole gradient."""
         return part if self.count == 1 else _Sum.apply(part)  # type: ignore[no-untyped-call]
 
     def sum_gradients(self, net: torch.nn.Module) -> None:
@@ -62,10 +62,10 @@ class Processes:
 
     def clock(self) -> float:
         """Seconds by the clock of the first process."""
-        return self.told(time.perf_counter())
+        return self.from_first(time.perf_counter())
 
-    def told(self, value: T) -> T:
-        """What the first process says; the others wait for it."""
+    def from_first(self, value: T) -> T:
+        """Return the value of the first process; the others wait for it."""
         if self.count == 1:
             return value
         box = [value]
@@ -73,14 +73,14 @@ class Processes:
         return box[0]
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that torchrun has started; without it this one is alone."""
+    """Join the processes that torchrun has started; without torchrun there is only this one."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -15,7 +15,7 @@ from septum.config import DataSource, Settings, TrainConfig, train_config_from_1
 from septum.data.files import write_text
 from septum.errors import ConfigError, DatasetError, ModelError, OutputError
 from septum.machine.memory import DEFAULT_MEMORY
-from septum.model.model import Model
+from septum.model.model import Model, load
 from septum.model.tensors import read_tensors, write_tensors
 
 FORMAT = 2  # of config.json
@@ -123,6 +123,10 @@ class RunFolder:
         write_text(self.log_file, "")
         for change in config.changes:
             self.log({"step": 0, "change": change})
+
+    def start(self) -> Model | None:
+        """Return the model that the run started from, if any."""
+        return load(self.start_file) if self.start_file.exists() else None
 
     def change(self, config: RunConfig, step: int) -> None:
         """Write down settings that had to be lowered, and in the log why; after the checkpoint to go on from."""

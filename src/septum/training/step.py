@@ -20,9 +20,9 @@ from septum.core.unet import UNet
 from septum.machine.device import fastest_order
 from septum.model.model import Model
 from septum.training.patches import Batch, Images, draw_batch
-from septum.training.processes import ALONE, Processes
+from septum.training.processes import SINGLE_PROCESS, Processes
 
-ALIKE = 1e-3  # answers that differ by less than this share of the largest are the same
+SAME_ANSWER = 1e-3  # share of the largest answer, below which differences between pixels do not count
 
 
 @dataclass
@@ -36,7 +36,7 @@ class State:
     best: float = -math.inf
     seconds: float = 0.0
     losses: tuple[float, ...] = ()  # since the last line of the log
-    blind: int = 0  # steps in a row in which every pixel got the same answer
+    collapsed_steps: int = 0  # in a row, with the same answer for every pixel
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All tensors that a continued training needs."""
@@ -68,13 +68,19 @@ class State:
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         self.step, self.seconds = numbers["step"], numbers["seconds"]
         self.best = -math.inf if numbers["best"] is None else numbers["best"]
-        self.losses, self.blind = tuple(numbers["losses"]), numbers.get("blind", 0)
+        self.losses, self.collapsed_steps = tuple(numbers["losses"]), numbers.get("blind", 0)
 
     def numbers(self) -> dict[str, Any]:
         """All numbers that a continued training needs."""
         best = None if math.isinf(self.best) else self.best
         losses = list(self.losses)
-        return {"step": self.step, "seconds": self.seconds, "best": best, "losses": losses, "blind": self.blind}
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": best,
+            "losses": losses,
+            "blind": self.collapsed_steps,
+        }
 
 
 def new_state(config: TrainConfig, device: torch.device, start: Model | None = None, seconds: float = 0.0) -> State:
@@ -100,7 +106,9 @@ def new_state(config: TrainConfig, device: torch.device, start: Model | None = N
     return State(net, average, optimizer, seconds=seconds)
 
 
-def train_step(state: State, images: Images, config: TrainConfig, steps: int, processes: Processes = ALONE) -> float:
+def train_step(
+    state: State, images: Images, config: TrainConfig, steps: int, processes: Processes = SINGLE_PROCESS
+) -> float:
     """Take one step: draw, predict, compare, change the weights. Returns the loss."""
     samples = range(processes.rank, config.batch, processes.count)
     for group in state.optimizer.param_groups:
@@ -122,31 +130,28 @@ def train_step(state: State, images: Images, config: TrainConfig, steps: int, pr
         keep = min(config.weight_average, (1 + state.step) / (10 + state.step))  # follow closely at first
         with torch.no_grad():
             torch._foreach_lerp_(list(state.average.parameters()), list(state.net.parameters()), 1 - keep)
-    sees = tells_apart(logits, batch, processes)
-    if sees is not None:
-        state.blind = 0 if sees else state.blind + 1
+    collapsed = is_collapsed(logits, batch, processes)
+    if collapsed is not None:
+        state.collapsed_steps = state.collapsed_steps + 1 if collapsed else 0
     result: float = loss.item()
     return result
 
 
-def tells_apart(logits: torch.Tensor, batch: Batch, processes: Processes = ALONE) -> bool | None:
-    """Whether the network gives different answers for different pixels; None if there is only one class to be seen.
+def is_collapsed(logits: torch.Tensor, batch: Batch, processes: Processes = SINGLE_PROCESS) -> bool | None:
+    """Whether the network gives all pixels the same answer; None if all have the same class.
 
-    Units that are stuck at zero, as a rate that is too high leaves them, pass nothing on of the image.
+    Units that are stuck at zero, as after steps with too high a learning rate, pass on nothing of the image.
     """
     counts, n_classes = batch.weights > 0, logits.shape[1]
     several = batch.classes.where(counts, n_classes).amin() < batch.classes.where(counts, -1).amax()
     spread = logits.amax((2, 3)) - logits.amin((2, 3))
-    different = (spread > ALIKE * (1 + logits.abs().amax())).any()
+    different = (spread > SAME_ANSWER * (1 + logits.abs().amax())).any()
     any_several, any_different = processes.sum(torch.stack([several, different]).float()).tolist()
-    return bool(any_different) if any_several else None
+    return not any_different if any_several else None
 
 
-def price_of_determinism(step: Callable[[int], object]) -> float:
-    """Return how many times as long a step takes with deterministic algorithms, by the median of a few.
-
-    On a CPU a training is deterministic as it is.
-    """
+def determinism_slowdown(step: Callable[[int], object]) -> float:
+    """Return how many times as long a step takes with deterministic algorithms, by the median of a few."""
     medians = []
     try:
         for deterministic in (False, True):
