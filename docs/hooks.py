@@ -57,7 +57,7 @@ def command_reference(app: typer.Typer) -> str:
                 describe(inner, type(context)(inner, info_name=name, parent=context))
             return
         rows = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
-        examples = re.split(r"\s+\|\s+", re.sub(r"^Examples?:\s+", "", (command.epilog or "").strip()))
+        examples = [line.strip() for line in (command.epilog or "").splitlines() if "septum" in line]
         parts.extend([f"## {context.command_path}", "", command.help.strip(), "", "```", *examples, "```", ""])
         parts.extend(["| argument or option | meaning |", "|---|---|"])
         parts.extend(f"| `{name}` | {cell(text)} |" for name, text in rows)

@@ -42,10 +42,11 @@ def run_tutorial(folder: Path, change: Change = str) -> dict[str, str]:
         for line in [] if language else code.splitlines():
             words = shlex.split(change(line), comments=True)[1:]
             print("septum", *words, flush=True)
+            command = [sys.executable, "-m", "septum", *words]
             done = subprocess.run(
-                [sys.executable, "-m", "septum", *words], cwd=folder, check=True, capture_output=True, text=True
+                command, cwd=folder, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
-            printed[words[0]] = done.stdout
+            printed[words[0]] = "".join(line for line in done.stdout.splitlines(True) if "━" not in line)  # bars
     return printed
 
 

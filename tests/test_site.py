@@ -67,4 +67,4 @@ def test_every_option_of_every_command_is_in_the_command_reference():
         options = {option for each in command.params if each.param_type_name == "option" for option in each.opts}
         assert {option for option in options if option not in sections[name]} == set()
         arguments = [each for each in command.params if each.param_type_name == "argument"]
-        assert all(f"| `{each.name}" in sections[name].lower() for each in arguments)
+        assert all(f"| `{each.make_metavar(context)}" in sections[name] for each in arguments)
