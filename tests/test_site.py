@@ -64,7 +64,8 @@ def test_every_option_of_every_command_is_in_the_command_reference():
     commands |= {f"data {name}": command for name, command in COMMANDS.commands["data"].commands.items()}
     assert set(sections) == set(commands)
     for name, command in commands.items():
+        context = command.make_context(name, [], resilient_parsing=True)
         options = {option for each in command.params if each.param_type_name == "option" for option in each.opts}
         assert {option for option in options if option not in sections[name]} == set()
         arguments = [each for each in command.params if each.param_type_name == "argument"]
-        assert all(f"| `{each.make_metavar(context)}" in sections[name] for each in arguments)
+        assert all(f"| `{each.get_help_record(context)[0]}" in sections[name] for each in arguments)
