@@ -589,7 +589,7 @@ def test_quiet_says_nothing_and_otherwise_what_was_understood_is_said(data, trai
     said = run("predict", trained, image, "--output", out)
     assert "cells.tif: done before, skipped" in said.err
     said = run("train", data, "--output", image.parent / "run", *TINY)
-    for part in ("3 pairs of equal names", "axes YX", "instances, since", "3 steps", "1 of 3 images held out", "f1 "):
+    for part in ("3 pairs with equal names", "axes YX", "instances, since", "3 steps", "1 of 3 images held out", "f1 "):
         assert part in said.err
     assert f"the model is {image.parent / 'run' / 'model.safetensors'}" in said.err
 

@@ -124,7 +124,7 @@ def test_one_number_in_two_places_is_a_warning_that_check_and_train_give(tmp_pat
 def test_check_says_what_training_says_of_the_data(tmp_path):
     data = write(tmp_path / "cells", ODD["one number in two places"])
     said = run("check", data).out.splitlines()
-    assert said[0] == f"{len(ODD['one number in two places'])} pairs of equal names in images/ and labels/"
+    assert said[0] == f"{len(ODD['one number in two places'])} pairs with equal names in images/ and labels/"
     assert "axes YX" in said[1]
     assert said[2].startswith("instances, since ")
     assert "--kind classes" in said[2]

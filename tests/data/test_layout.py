@@ -3,11 +3,12 @@
 import errno
 import os
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from septum.data.layout import find_pairs, stem
+from septum.data.layout import find_pairs
 
 
 def make(folder, *names):
@@ -41,7 +42,7 @@ def test_images_labels_and_ignore_go_by_name_whatever_the_format(tmp_path):
         ("images/c.ome.tif", "labels/c.zip", None),
     ]
     assert pairing.findings == ()
-    assert pairing.rule == "3 pairs of equal names in images/ and labels/, 1 with ignore/"
+    assert pairing.rule == "3 pairs with equal names in images/ and labels/, 1 with ignore/"
 
 
 def test_what_has_no_partner_is_named(tmp_path):
@@ -57,7 +58,13 @@ def test_what_has_no_partner_is_named(tmp_path):
         ("warning", "missing-label", "cell_1.tif"),
         ("error", "missing-image", "cell1.tif"),
     ]
-    assert "did you mean 'cell_1'?" in pairing.findings[-1].cure
+    assert [str(one).removeprefix(f"{folder}/") for one in pairing.findings] == [
+        "images/b.tif belongs to the same image as b.png; rename or remove one of them",
+        "labels/notes.txt is skipped: its suffix is not one of .tif .tiff .btf .png .jpg .jpeg .zip; "
+        "if it is an image, save it as TIFF",
+        "images/cell_1.tif has no labels and is left out; annotate it, or give its label file the same name",
+        "labels/cell1.tif has no image in images/; give both the same name; did you mean 'cell_1'?",
+    ]
 
 
 def test_labels_beside_images_by_their_ending(tmp_path):
@@ -74,7 +81,7 @@ def test_labels_beside_images_by_their_ending(tmp_path):
         ("warning", "missing-label", "e.tif"),
         ("error", "missing-image", "f_mask.tif"),
     ]
-    assert pairing.rule == "4 pairs, labels are a.zip or a_labels.tif or a_mask.png or a_masks.tif beside a.*"
+    assert pairing.rule == "4 pairs: labels are a.zip or a_labels.tif or a_mask.png or a_masks.tif beside images a.*"
 
 
 def test_single_images_find_their_partner_or_are_given_it(tmp_path):
@@ -89,7 +96,7 @@ def test_single_images_find_their_partner_or_are_given_it(tmp_path):
     pairing = find_pairs(folder / "c.tif")
     assert found(pairing) == [("error", "no-data", "c.tif")]
     assert str(pairing.findings[0]).endswith(
-        "has no labels; give its label file as well, or name that a_mask.tif for a.tif"
+        "has no labels; give its label file with --labels, or name it a_mask.tif beside a.tif"
     )
 
 
@@ -97,8 +104,10 @@ def test_two_folders_are_paired_by_name(tmp_path):
     folder = make(tmp_path, "raw/a.tif", "C/truth/a.png", "ignore/a.tif", "C/ignore/a.tif")
     pairing = find_pairs(folder / "raw", folder / "C/truth")
     assert pairs_of(pairing, folder) == [("raw/a.tif", "C/truth/a.png", "C/ignore/a.tif")]
-    assert pairing.rule == "1 pair of equal names in raw/ and truth/, 1 with ignore/"
-    assert found(find_pairs(folder / "raw", folder / "C/truth/a.png")) == [("error", "no-data", "a.png")]
+    assert pairing.rule == "1 pair with equal names in raw/ and truth/, 1 with ignore/"
+    pairing = find_pairs(folder / "raw", folder / "C/truth/a.png")
+    assert found(pairing) == [("error", "no-data", "a.png")]
+    assert f"a.png cannot be paired with {folder / 'raw'}; give two files or two folders" in str(pairing.findings[0])
 
 
 def test_challenge_folders_by_data_set_or_video(tmp_path):
@@ -115,8 +124,8 @@ def test_challenge_folders_by_data_set_or_video(tmp_path):
     assert pairs_of(pairing, folder)[0][:2] == ("01/t001.tif", "01_GT/SEG/man_seg001.tif")
     assert found(pairing) == [("error", "missing-image", "man_seg007.tif")]
     assert [pair.name for pair in find_pairs(folder / "02").pairs] == ["02_t000"]
-    expected = "Cell Tracking Challenge, 2 pairs of frame and gold truth (man_seg) in video 01, 02"
-    assert pairing.rule == expected + "; left out, having none: 2 of 4 frames"
+    expected = "Cell Tracking Challenge, video 01, 02: 2 frames with gold truth (man_seg)"
+    assert pairing.rule == expected + "; 2 of 4 frames have none and are left out"
 
 
 @pytest.mark.parametrize(
@@ -151,12 +160,12 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
     folder = make(tmp_path, "images/a.tif", "labels/a.tif")
     monkeypatch.setattr(Path, "iterdir", refuse)
     assert str(find_pairs(folder).findings[0]).endswith(
-        "images cannot be read (Permission denied); check path and permissions"
+        "images cannot be read (Permission denied); check the path and its permissions"
     )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems know no such names")
-def test_names_that_are_no_utf8_are_to_be_changed(tmp_path):
+def test_names_that_are_not_utf8_are_to_be_changed(tmp_path):
     folder = make(tmp_path, "images/a.tif", "labels/a.tif")
     for name in (b"images/zelle_\xe4.tif", b"labels/zelle_\xe4.tif", b"images/\xfc.txt"):
         (folder / os.fsdecode(name)).touch()
@@ -167,8 +176,59 @@ def test_names_that_are_no_utf8_are_to_be_changed(tmp_path):
         ("error", "unreadable", r"\udcfc.txt'"),
         ("error", "unreadable", r"zelle_\udce4.tif'"),
     ]
-    assert str(pairing.findings[-1]).endswith(r"labels/zelle_\udce4.tif' has a name that is no UTF-8; rename it")
+    assert str(pairing.findings[-1]).endswith(r"labels/zelle_\udce4.tif' has a name that is not valid UTF-8; rename it")
 
 
-def test_stem_knows_double_suffixes(tmp_path):
-    assert [stem(tmp_path / name) for name in ("a.tif", "a.ome.tif", "a.b.png")] == ["a", "a", "a.b"]
+def test_labels_in_a_folder_of_their_own_may_have_an_ending(tmp_path):
+    folder = make(
+        tmp_path, "images/a.tif", "images/b_mask.tif", "labels/a_Mask.TIF", "labels/b_mask.tif", "ignore/a_mask.png"
+    )
+    assert pairs_of(find_pairs(folder), folder) == [
+        ("images/a.tif", "labels/a_Mask.TIF", "ignore/a_mask.png"),
+        ("images/b_mask.tif", "labels/b_mask.tif", None),
+    ]
+    make(folder, "labels/a.tif")
+    assert [str(one).removeprefix(f"{folder}/") for one in find_pairs(folder).findings] == [
+        "labels/a_Mask.TIF belongs to the same image as a.tif; rename or remove one of them"
+    ]
+
+
+def test_zarr_folders_are_images_and_labels(tmp_path):
+    folder = make(
+        tmp_path, "images/a.ome.zarr/zarr.json", "labels/a.tif", "b.ome.zarr/zarr.json", "b_labels.ome.zarr/zarr.json"
+    )
+    assert pairs_of(find_pairs(folder), folder) == [("images/a.ome.zarr", "labels/a.tif", None)]
+    assert pairs_of(find_pairs(folder / "b.ome.zarr"), folder) == [("b.ome.zarr", "b_labels.ome.zarr", None)]
+    pairing = find_pairs(folder / "images/a.ome.zarr", folder / "labels/a.tif")
+    assert pairs_of(pairing, folder) == [("images/a.ome.zarr", "labels/a.tif", None)]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_are_the_same_in_both_forms(forms, tmp_path):
+    of_image, of_labels = (unicodedata.normalize(form, "Zelle_ä") for form in forms)
+    folder = make(tmp_path, f"images/{of_image}.tif", f"labels/{of_labels}.tif", f"ignore/{of_labels}.tif")
+    make(tmp_path / "flat", f"{of_image}.tif", f"{of_labels}_mask.tif")
+    (pair,) = find_pairs(folder).pairs
+    assert (pair.name, pair.labels.name, pair.ignore.name) == (of_image, f"{of_labels}.tif", f"{of_labels}.tif")
+    for path in (tmp_path / "flat", tmp_path / "flat" / f"{of_image}.tif"):
+        pairing = find_pairs(path)
+        assert [pair.labels.name for pair in pairing.pairs] == [f"{of_labels}_mask.tif"]
+        assert pairing.rule == "1 pair: labels are a_mask.tif beside images a.*"
+
+
+def test_the_case_of_suffixes_and_endings_does_not_count(tmp_path):
+    flat = make(tmp_path / "flat", "0.TIF", "0_Mask.tif", "1.OME.TIF", "1_labels.tif")
+    assert [pair[:2] for pair in pairs_of(find_pairs(flat), flat)] == [
+        ("0.TIF", "0_Mask.tif"),
+        ("1.OME.TIF", "1_labels.tif"),
+    ]
+    video = make(tmp_path / "video", "01/t000.TIF", "01_GT/SEG/man_seg000.TIF", "01_GT/TRA/MAN_TRACK000.tif")
+    (pair,) = find_pairs(video).pairs
+    assert (pair.name, pair.labels.name, pair.markers.name) == ("01_t000", "man_seg000.TIF", "MAN_TRACK000.tif")
+
+
+def test_two_files_of_one_frame_are_an_error(tmp_path):
+    folder = make(tmp_path, "01/t000.tif", "01/t000.png", "01_GT/SEG/man_seg000.tif")
+    assert [(one.code, one.problem) for one in find_pairs(folder).findings] == [
+        ("ambiguous-name", "belongs to the same image as t000.png")
+    ]

@@ -113,6 +113,15 @@ def test_files_folders_and_globs_are_listed_in_order_each_once(tmp_path):
     assert list_inputs([tmp_path / "**" / "b.png"]) == images[1:2]
 
 
+def test_numbers_in_names_count_as_numbers(tmp_path):
+    images = [tmp_path / name for name in ("a2.tif", "a10.tif", "s2/a3.tif", "s10/a1.tif")]
+    for path in images[::-1]:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert list_inputs([tmp_path]) == images[:2]
+    assert list_inputs([tmp_path / "s*" / "*.tif"]) == images[2:]
+
+
 def test_a_folder_that_is_a_zarr_is_an_image_and_is_not_looked_into(tmp_path):
     for name in ("a.ome.zarr/zarr.json", "b/.zgroup", "c/a.txt"):
         (tmp_path / name).parent.mkdir()
@@ -137,9 +146,10 @@ def test_inputs_that_lead_nowhere_are_refused(tmp_path):
         list_inputs([tmp_path / "*.tif"])
 
 
-def test_two_images_that_would_write_the_same_results_are_refused(tmp_path):
-    paths = [tmp_path / "x" / "a.tif", tmp_path / "y" / "a.png"]
-    with pytest.raises(ImageError, match=r"x/a\.tif and .*y/a\.png would write the same results; .* two folders"):
+@pytest.mark.parametrize(("one", "other"), [("a.tif", "a.PNG"), ("é.tif", "e\u0301.tif"), ("a.OME.tif", "a.ome.zarr")])
+def test_two_images_that_would_write_the_same_results_are_refused(one, other, tmp_path):
+    paths = [tmp_path / "x" / one, tmp_path / "y" / other]
+    with pytest.raises(ImageError, match=f"x/{one} and .*y/{other} would write the same results; .* two folders"):
         list_inputs(paths)
 
 

@@ -48,11 +48,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 def check_outputs(**files: Path | None) -> None:
     """Refuse names that results cannot have, by option, before the work is done."""
     from septum.data.files import check_writable
-    from septum.data.images import SUFFIXES
+    from septum.data.names import IMAGE_SUFFIXES
 
     given = {option: path for option, path in files.items() if path is not None}
     for option, path in given.items():
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             raise ConfigError(f"--{option} {path} ends like the name of an image; give it another suffix")
         check_writable(path)
     if len({path.resolve() for path in given.values()}) < len(given):

@@ -19,7 +19,8 @@ from septum.data.images import as_channels, is_grey, open_image
 from septum.data.keep import InFiles, Keep, in_memory
 from septum.data.kind import MOST_CLASSES, connected_instances, decide_kind
 from septum.data.labels import as_labels, grey_edges
-from septum.data.layout import Pair, Pairing, find_pairs, is_roi, stem
+from septum.data.layout import Pair, Pairing, find_pairs
+from septum.data.names import is_roi, stem_of
 from septum.data.sample import Sample, attempt, read_pairs
 from septum.data.stored import PixelSize
 from septum.errors import DatasetError
@@ -96,7 +97,7 @@ def load_dataset(
     Examples
     --------
     >>> load_dataset("isbi2012/train").notes                                          # doctest: +SKIP
-    ('30 pairs of equal names in images/ and labels/', ...)
+    ('30 pairs with equal names in images/ and labels/', ...)
     """
     keep = in_memory if folder is None else InFiles(folder)
     pairing = find_pairs(Path(path), None if labels is None else Path(labels))
@@ -131,7 +132,7 @@ def load_pairs(
 ) -> Dataset:
     """Read (image, labels, ignore mask or None) files into memory; as `load_dataset`, without looking for them."""
     files = tuple(
-        Pair(stem(Path(image)), Path(image), Path(labels), Path(ignore) if ignore is not None else None)
+        Pair(stem_of(Path(image)), Path(image), Path(labels), Path(ignore) if ignore is not None else None)
         for image, labels, ignore in pairs
     )
     if len({pair.name for pair in files}) < len(files):

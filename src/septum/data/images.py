@@ -15,13 +15,12 @@ from septum.core.region import Region, origin_of
 from septum.data.files import atomic_path
 from septum.data.findings import BadFile
 from septum.data.npy import open_npy
-from septum.data.omezarr import is_zarr, open_zarr
+from septum.data.omezarr import open_zarr
 from septum.data.raster import open_jpeg, open_png
 from septum.data.stored import PixelSize, Stored
 from septum.data.tiff import open_tiff
 from septum.errors import ImageError
 
-SUFFIXES = (".tif", ".tiff", ".btf", ".png", ".jpg", ".jpeg")  # what is looked for in folders
 SUPPORTED = "TIFF (also BigTIFF, OME-TIFF, ImageJ stacks), OME-Zarr, PNG, JPEG or NumPy file"
 OPENERS: dict[bytes, Callable[[Path, int], Stored]] = {  # by the first bytes, so that a wrong suffix does no harm
     b"II*\0": open_tiff,
@@ -121,11 +120,6 @@ def open_stored(path: Path, level: int = 0) -> Stored:
         if first.startswith(magic):
             return opener(path, level)
     raise BadFile("unreadable", path, f"is no {SUPPORTED}: it begins with {first!r}", "save the image as TIFF")
-
-
-def is_image(path: Path) -> bool:
-    """Whether an entry of a folder looks like an image: by its suffix, or as a Zarr."""
-    return path.suffix.lower() in SUFFIXES or is_zarr(path)
 
 
 def from_stored(path: Path, stored: Stored, channel: int | None = None) -> ImageFile:

@@ -14,8 +14,9 @@ from septum.data.findings import BadFile, Finding, finding
 from septum.data.images import ImageFile, check_finite, open_image
 from septum.data.keep import ArrayField, Keep
 from septum.data.labels import read_labels
-from septum.data.layout import Pair, is_roi
+from septum.data.layout import Pair
 from septum.data.markers import unannotated
+from septum.data.names import is_roi
 from septum.data.rois import read_rois
 from septum.data.stored import PixelSize
 

@@ -13,7 +13,7 @@ from septum.core.metrics.checks import check_labels
 from septum.data.findings import BadFile
 from septum.data.images import Frame, ImageFile, as_channels, is_grey, open_image
 from septum.data.labels import as_labels, open_labels
-from septum.data.layout import is_roi
+from septum.data.names import is_roi
 from septum.data.rois import read_rois
 from septum.data.stored import PixelSize
 from septum.errors import DatasetError

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from septum.data.images import SUFFIXES
-from septum.data.layout import PARTNERS, ROI_SUFFIX, is_roi, stem
+from septum.data.names import (
+    IMAGE_SUFFIXES,
+    ROI_SUFFIX,
+    frame_number,
+    image_of,
+    is_folder,
+    is_image,
+    is_label,
+    is_map,
+    is_overlay,
+    is_roi,
+    key_of,
+    visible_entries,
+)
 from septum.errors import DatasetError, did_you_mean
 from septum.evaluation.cases import Case, Cases, cases_of_files
 from septum.evaluation.predicted_images import predicted_images
-
-MAP = "_probabilities"  # a_probabilities.tif beside a_labels.tif, as septum predict writes them
-_PICTURE = re.compile(r"_overlay(_\d+)?$")
+from septum.words import count
 
 
 @dataclass(frozen=True)
@@ -62,24 +70,25 @@ def cases_from_files(
     videos = _videos(truth)
     if videos:
         return _challenge(predictions, videos, ignore, images)
-    if (truth / "labels").is_dir():
+    if is_folder(truth) and (truth / "labels").is_dir():
         truth = truth / "labels"
-    folder = truth if truth.is_dir() else truth.parent
+    folder = truth if is_folder(truth) else truth.parent
     wanted, found = _list(truth), _list(predictions)
     for path, held in ((truth, wanted.names), (predictions, found.names)):
         if not held:
-            raise DatasetError(f"{path} holds no label image; Septum reads {' '.join((*SUFFIXES, ROI_SUFFIX))}")
+            suffixes = " ".join((*IMAGE_SUFFIXES, ROI_SUFFIX))
+            raise DatasetError(f"{path} has no label image; Septum reads {suffixes} and OME-Zarr")
     masks = _beside(wanted.names, ignore, folder.parent / "ignore")
-    recorded = {} if images else predicted_images(predictions if predictions.is_dir() else predictions.parent)
-    if predictions.is_file() and truth.is_file():
+    recorded = {} if images else predicted_images(predictions if is_folder(predictions) else predictions.parent)
+    if not is_folder(predictions) and not is_folder(truth):
         recorded = {new: recorded[old] for old, new in zip(found.names, wanted.names, strict=True) if old in recorded}
         found = _renamed(found, wanted.names[0])
     pictures = {**recorded, **wanted.images, **_beside(wanted.names, images, folder.parent / "images")}
     names = wanted.names
-    if predictions.is_file():
+    if not is_folder(predictions):
         names = [name for name in names if name in found.names]
         if not names:
-            raise DatasetError(f"{predictions} has no truth of that name in {truth}; give the file of its truth")
+            raise DatasetError(f"{predictions} has no truth of the same name in {truth}; give the file of its truth")
     cases: list[Case] = []
     for name in names:
         if name not in found.names:
@@ -95,71 +104,64 @@ def cases_from_files(
             masks.get(name),
             pictures.get(name),
         )
-    if predictions.is_dir() and truth.is_dir():
+    if is_folder(predictions) and is_folder(truth):
         _refuse_extra(
             [(found.labels.get(name) or found.maps[name]) for name in found.names if name not in names], truth
         )
-    files = f"{predictions.name} against {truth.name}" if len(names) == 1 else f"{len(names)} files of equal names"
+    rule = (
+        f"{predictions.name} against {truth.name}" if len(names) == 1 else f"{len(names)} predictions matched by name"
+    )
     pages = f", {len(cases)} images" if len(cases) > len(names) else ""
     extra = [
-        f"{len(given)} with {what}" for given, what in ((masks, "ignore masks"), (found.maps, "probabilities")) if given
+        f"{'all' if len(files) == len(names) > 1 else len(files)} with {what}"
+        for files, what in ((masks, "ignore masks"), (found.maps, "probabilities"))
+        if files
     ]
-    return Cases(tuple(cases), ", ".join([files + pages, *extra]))
+    return Cases(tuple(cases), ", ".join([rule + pages, *extra]))
 
 
 def _list(path: Path) -> _Files:
     """Sort the files of a folder, or of the folder of one file, by what they are and whose they are."""
-    folder = path if path.is_dir() else path.parent
-    files = [file for file in _entries(folder) if file.suffix.lower() in (*SUFFIXES, ROI_SUFFIX)]
-    files = [file for file in files if not _PICTURE.search(stem(file))]
-    maps = _one_each_of(file for file in files if stem(file).endswith(MAP))
-    others = [file for file in files if not stem(file).endswith(MAP)]
-    if path.is_file():
-        name = _base(path)
-        own_map = {name: maps[name]} if name in maps else {}
-        return _Files({}, {name: path}) if stem(path).endswith(MAP) else _Files({name: path}, own_map)
-    marked = [file for file in others if stem(file).endswith(PARTNERS) or is_roi(file)]
-    plain = [file for file in others if file not in marked]
+    folder = path if is_folder(path) else path.parent
+    files = [file for file in visible_entries(folder) if (is_image(file) or is_roi(file)) and not is_overlay(file)]
+    maps = _one_each(filter(is_map, files))
+    if not is_folder(path):
+        name = image_of(path)
+        return _Files({}, {name: path}) if is_map(path) else _Files({name: path}, _of_name(name, maps))
+    plain = [file for file in files if not is_map(file) and not is_label(file)]
+    labels = [file for file in files if is_label(file)]
     # where some files are called a_labels.tif, the others are images
-    return _Files(_one_each_of(marked or plain), maps, _one_each_of(plain) if marked else {})
+    return _Files(_one_each(labels or plain), maps, _one_each(plain) if labels else {})
+
+
+def _of_name(name: str, files: dict[str, Path]) -> dict[str, Path]:
+    return {name: files[name]} if name in files else {}
 
 
 def _beside(names: Sequence[str], given: Path | None, default: Path) -> dict[str, Path]:
-    """Ignore masks or images by the name of the truth: those given, or those of a folder that need not be there."""
-    if given is not None and given.is_file():
+    """Ignore masks or images by the name of the truth: those given, or those of a folder that need not exist."""
+    if given is not None and not is_folder(given):
         if len(names) > 1:
             raise DatasetError(f"{given} is one file for {len(names)} images; give a folder with files of their names")
         return dict.fromkeys(names, given)
-    place = default if given is None else given
-    found = _one_each_of(file for file in _entries(place) if file.suffix.lower() in SUFFIXES)
+    found = _one_each(filter(is_image, visible_entries(default if given is None else given)), names)
     if given is not None and not set(names) & set(found):
         raise _fits_none(given, names[0])
     return {name: file for name, file in found.items() if name in names}
 
 
 def _fits_none(given: Path, name: str) -> DatasetError:
-    return DatasetError(f"{given} has no file for any of the images, such as {name}.tif; use equal names")
+    return DatasetError(f"{given} has no file for any of the images, such as {name}.tif; give both the same names")
 
 
-def _one_each_of(files: Iterable[Path]) -> dict[str, Path]:
+def _one_each(files: Iterable[Path], names: Sequence[str] = ()) -> dict[str, Path]:
+    """Files by the image that they belong to."""
     found: dict[str, Path] = {}
     for file in files:
-        other = found.setdefault(_base(file), file)
+        other = found.setdefault(image_of(file, names), file)
         if other != file:
             raise DatasetError(f"{other} and {file} belong to the same image; keep one of them")
     return found
-
-
-def _entries(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    return sorted(file for file in path.iterdir() if not file.name.startswith(".")) if path.is_dir() else []
-
-
-def _base(file: Path) -> str:
-    """Name of the image that a file belongs to."""
-    name = unicodedata.normalize("NFC", stem(file))  # macOS takes accented letters apart
-    return next((name.removesuffix(end) for end in (*PARTNERS, MAP) if name.endswith(end)), name)
 
 
 def _renamed(files: _Files, name: str) -> _Files:
@@ -169,7 +171,7 @@ def _renamed(files: _Files, name: str) -> _Files:
 
 def _truth_file(wanted: _Files, name: str) -> Path:
     if name not in wanted.labels:
-        raise DatasetError(f"{wanted.maps[name]} holds probabilities, but the truth is a label image; give its labels")
+        raise DatasetError(f"{wanted.maps[name]} has probabilities, expected a label image as truth; give its labels")
     return wanted.labels[name]
 
 
@@ -188,7 +190,7 @@ def _videos(truth: Path) -> dict[str, Path]:
     elif (truth.parent / f"{truth.name}_GT").is_dir():
         folders = [truth.parent / f"{truth.name}_GT"]
     else:
-        folders = [entry for entry in _entries(truth) if entry.name.endswith("_GT")] if truth.is_dir() else []
+        folders = [entry for entry in visible_entries(truth) if entry.name.endswith("_GT")]
     return {folder.name.removesuffix("_GT"): folder for folder in folders if (folder / "SEG").is_dir()}
 
 
@@ -203,10 +205,11 @@ def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None, 
             results = predictions
         if not results.is_dir():
             raise DatasetError(f"{predictions} has no folder {video}_RES with the masks of video {video}; add it")
-        masks, seg, tra = _numbered(results), _numbered(truth / "SEG"), _numbered(truth / "TRA")
+        masks = _numbered(results, lambda file: not is_map(file), image_of)
+        seg, tra = _numbered(truth / "SEG"), _numbered(truth / "TRA")
         if not seg:
             raise DatasetError(
-                f"{truth / 'SEG'} holds no man_segTTT.tif; check the path (slices of 3-D videos, man_seg_TTT_ZZZ.tif, "
+                f"{truth / 'SEG'} has no man_segTTT.tif; check the path (slices of 3-D videos, man_seg_TTT_ZZZ.tif, "
                 "are not scored)"
             )
         for number, file in {**tra, **seg}.items():
@@ -217,7 +220,7 @@ def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None, 
             _refuse_extra(extra, truth)
         unscored += len(extra)
         own = video if len(videos) > 1 else ""  # of several videos each has its folder in those that are given
-        maps, ignored = _numbered(results, MAP), _numbered(ignore / own) if ignore else {}
+        maps, ignored = _numbered(results, is_map, image_of), _numbered(ignore / own) if ignore else {}
         shown = _numbered(pictures / own if pictures else truth.parent / video)
         for number, file in seg.items():
             name = f"{video}_{number}" if len(videos) > 1 else number
@@ -234,14 +237,10 @@ def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None, 
     ):
         if given is not None and not used:
             raise _fits_none(given, example)
-    rule = f"Cell Tracking Challenge, video {' and '.join(videos)}: {_frames(len(images))} with gold truth"
+    rule = f"Cell Tracking Challenge, video {' and '.join(videos)}: {count(len(images), 'frame')} with gold truth"
     rule += f", {len(detections)} with markers" if detections else ", no markers (TRA), so no DET"
-    rule += f"; {_frames(unscored)} without truth not scored" if unscored else ""
+    rule += f"; {count(unscored, 'frame')} without truth not scored" if unscored else ""
     return Cases(tuple(images), rule, tuple(detections), challenge=True)
-
-
-def _frames(number: int) -> str:
-    return f"{number} frame{'s' * (number != 1)}"
 
 
 def _frame(name: str, truth: Path, *files: Path | None, number: str, video: str) -> Case:
@@ -251,13 +250,15 @@ def _frame(name: str, truth: Path, *files: Path | None, number: str, video: str)
     return replace(cases[0], frame=number, video=video)
 
 
-def _numbered(folder: Path, ending: str = "(?:_labels)?") -> dict[str, Path]:
+def _numbered(
+    folder: Path, wanted: Callable[[Path], bool] = is_image, name_of: Callable[[Path], str] = key_of
+) -> dict[str, Path]:
     """Files of a challenge folder, such as ``mask002.tif``, by the number of their frame."""
     found: dict[str, Path] = {}
-    for file in _entries(folder):
-        match = re.fullmatch(r"(?:mask|man_seg|man_track|t)(\d+)" + ending, stem(file))
-        if match and file.suffix.lower() in SUFFIXES:
-            other = found.setdefault(match[1], file)
+    for file in visible_entries(folder):
+        number = frame_number(name_of(file), "mask", "man_seg", "man_track", "t")
+        if number and is_image(file) and wanted(file):
+            other = found.setdefault(number, file)
             if other != file:
                 raise DatasetError(f"{other} and {file} belong to the same frame; keep one of them")
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from septum.core.tiling import ArraySource
 from septum.data.dataset import Dataset, Sample, load_dataset
 from septum.data.images import as_channels, open_image, write_labels
 from septum.data.labels import read_labels
+from septum.data.names import frame_number, is_image, key_of, visible_entries
 from septum.errors import DatasetError
 from septum.experiments import figures
 from septum.experiments.fold import AVERAGING, Fold, Reference, Summary, fold_folder
@@ -164,7 +164,7 @@ PHC_U373 = Cells(
 
 def frame_files(video: Path) -> list[Path]:
     """Return the frames ``tTTT.tif`` of a video, in their order."""
-    return sorted(file for file in video.iterdir() if re.fullmatch(r"t\d+\.tiff?", file.name))
+    return [file for file in visible_entries(video) if is_image(file) and frame_number(key_of(file), "t")]
 
 
 def mask_file(output: Path, frame: str) -> Path:

@@ -19,7 +19,8 @@ from septum.core.overlay import paint, to_rgb
 from septum.core.tiling import ArraySource
 from septum.data.dataset import Dataset, Sample, load_pairs
 from septum.data.files import atomic_path
-from septum.data.images import SUFFIXES, open_image
+from septum.data.images import open_image
+from septum.data.names import is_image, visible_entries
 from septum.errors import DatasetError, ImageError
 from septum.experiments import figures
 from septum.experiments.fold import AVERAGING, Fold, Reference, Summary, fold_folder
@@ -244,8 +245,7 @@ def _say_submission(scores: Mapping[str, Any]) -> Text:
 
 def _images(folder: Path) -> list[Path]:
     """Return the images of a folder by name; none if it does not exist."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+    return [file for file in visible_entries(folder) if is_image(file)]
 
 
 def _pairs(folder: Path) -> list[tuple[Path, Path, None]]:

@@ -22,20 +22,26 @@ from septum.core.overlay import overlay
 from septum.core.tiling import ArraySource
 from septum.data.files import write_text
 from septum.data.images import (
-    SUFFIXES,
     Frame,
     ImageFile,
     as_channels,
     is_grey,
-    is_image,
     open_image,
     write_labels,
     write_png,
     write_probabilities,
 )
 from septum.data.labels import read_labels
-from septum.data.names import stem_of
-from septum.data.omezarr import is_zarr
+from septum.data.names import (
+    IMAGE_SUFFIXES,
+    is_folder,
+    is_image,
+    is_visible,
+    key_of,
+    natural_order,
+    stem_of,
+    visible_entries,
+)
 from septum.errors import ConfigError, ImageError
 from septum.machine.memory import DEFAULT_MEMORY, resident
 from septum.model.model import Model
@@ -58,7 +64,7 @@ Table = dict[str, list[Row]]  # the objects of each image, by its stem
 
 
 def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
-    """Expand files, folders and globs to image files, in order, each once.
+    """Expand files, folders and globs to image files, each once; those of a folder or glob in natural order.
 
     Raises
     ------
@@ -67,31 +73,25 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for given in map(Path, inputs):
-        if given.is_dir() and not is_zarr(given):
-            files = sorted(path for path in given.iterdir() if is_image(path) and _is_visible(path))
+        if is_folder(given):
+            files = [path for path in visible_entries(given) if is_image(path)]
             if not files:
-                suffixes = ", ".join(sorted(SUFFIXES))
+                suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
                 raise ImageError(f"the folder {given} holds no image; Septum reads {suffixes} and OME-Zarr")
         elif any(mark in str(given) for mark in "*?[") and not given.exists():
             matches = Path(given.anchor or ".").glob(str(given.relative_to(given.anchor)))
-            files = sorted(filter(_is_visible, matches))
+            files = sorted(filter(is_visible, matches), key=natural_order)
             if not files:
                 raise ImageError(f"no file matches {given}")
         else:
             files = [given]
         found += [path for path in files if path not in found]
-    stems: dict[str, Path] = {}
+    first: dict[str, Path] = {}
     for path in found:
-        if stem_of(path) in stems:
-            raise ImageError(
-                f"{stems[stem_of(path)]} and {path} would write the same results; predict them into two folders"
-            )
-        stems[stem_of(path)] = path
+        other = first.setdefault(key_of(path), path)
+        if other != path:
+            raise ImageError(f"{other} and {path} would write the same results; predict them into two folders")
     return found
-
-
-def _is_visible(path: Path) -> bool:
-    return not path.name.startswith(".")  # as in every shell; also what a killed run leaves
 
 
 def predict_files(
