@@ -245,7 +245,9 @@ BAD_TRAINING = {
     "--steps 0": ["--steps must be at least 1, got 0"],
     "--steps 3 --budget 1min": ["a budget and a number of steps both set the length of the training; give one of them"],
     "--channel 4": ["0.tif has 1 channel, channel 4 is not there; choose one of 0..0"],
-    "--resume": ["run holds no run (no config.json); give the --output of a training, or begin one without --resume"],
+    "--resume": [
+        "run is not a run folder (it has no config.json); give the --output of a training, or start a new run without"
+    ],
     "--resume --steps 5": ["--resume goes on with the settings in config.json; leave the other settings out"],
     "--from nowhere": ["there is no model at nowhere; give a run folder or a model.safetensors"],
     "--labels nowhere.tif": ["nowhere.tif does not exist; check the path"],
@@ -286,7 +288,7 @@ def test_a_device_that_is_not_there_is_refused(data, trained, tmp_path, image, m
 def test_training_into_a_folder_that_holds_a_run_is_refused(data, trained):
     before = files(trained)
     outcome = run("train", data, "--output", trained, *TINY)
-    assert_refused(outcome, "run already holds a run; go on with it by --resume or choose another --output")
+    assert_refused(outcome, "run already holds a run; continue it with --resume or choose another --output")
     assert files(trained) == before
 
 
@@ -305,7 +307,7 @@ def test_a_model_to_begin_with_that_does_not_fit_is_refused(data, trained, tmp_p
 def test_a_run_with_damaged_settings_is_refused(data, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     outcome = run("train", data, "--output", tmp_path, "--resume")
-    assert_refused(outcome, "config.json is damaged", "begin the run anew in another folder")
+    assert_refused(outcome, "config.json is damaged", "start a new run in another folder")
     assert files(tmp_path) == {"config.json": content.encode()}
 
 
@@ -313,7 +315,7 @@ def test_a_run_with_damaged_settings_is_refused(data, tmp_path, content):
     ("content", "fragments"),
     [
         (b"", ["is no safetensors file or is cut short"]),
-        (safetensors.torch.save({"a": torch.zeros(1)}), ["is no checkpoint of Septum; begin the run anew"]),
+        (safetensors.torch.save({"a": torch.zeros(1)}), ["is not a checkpoint of Septum; start a new run in"]),
     ],
     ids=["empty", "of another program"],
 )
@@ -338,7 +340,7 @@ def test_changed_data_are_refused_when_a_run_goes_on(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     before = files(tmp_path / "run")
     outcome = run("train", write_dataset(tmp_path / "other", 2), "--output", tmp_path / "run", "--resume")
-    assert_refused(outcome, "the images or labels are not those that", "was begun with; begin a new run")
+    assert_refused(outcome, "the images or labels have changed since", "was started; start a new run")
     assert files(tmp_path / "run") == before
 
 
@@ -417,7 +419,7 @@ def test_outputs_below_a_file_are_refused(data, trained, image):
     assert_refused(run("predict", trained, image, "--output", image / "out"), "cannot write", "cells.tif/out")
     outcome = run("train", data, "--output", image / "run", *TINY)
     assert_refused(outcome, "cannot make the folder", "cells.tif/run", "choose another --output")
-    assert_refused(run("train", data, "--output", image, "--resume"), "cells.tif holds no run")
+    assert_refused(run("train", data, "--output", image, "--resume"), "cells.tif is not a run folder")
     assert files(image.parent) == before
 
 
@@ -567,7 +569,7 @@ def test_a_final_training_after_half_a_run_or_with_other_settings_is_refused(dat
     config["train"]["steps"] = 4  # one more than were done
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     outcome = run("train", data, "--output", tmp_path / "run", *TINY[2:], "--steps", 4, "--final")
-    assert_refused(outcome, "run already holds a run; go on with it by --resume or choose another --output")
+    assert_refused(outcome, "run already holds a run; continue it with --resume or choose another --output")
 
 
 def test_another_seed_is_another_network(data, trained, tmp_path):

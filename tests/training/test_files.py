@@ -132,7 +132,7 @@ def test_the_report_shows_nothing_as_held_out_if_the_images_are_not_those_of_the
         file.unlink()
     page = report.report_run(tmp_path / "run").read_text()
     assert "prediction and truth of" not in page
-    assert "There are none: the images or labels are not those that" in page
+    assert "There are none: the images or labels have changed since" in page
 
 
 SAID = {
@@ -196,7 +196,7 @@ def test_a_final_training_on_other_data_is_refused(tmp_path):
     train(tmp_path / "data", tmp_path / "run")
     labels = tmp_path / "data" / "labels" / "1.tif"
     write_labels(labels, read_labels(labels).frames[0] * (np.arange(35) < 30))
-    with pytest.raises(DatasetError, match="are not those that"):
+    with pytest.raises(DatasetError, match="the images or labels have changed since"):
         train(tmp_path / "data", tmp_path / "run", final=True)
     assert not (tmp_path / "run" / "final").exists()
 
@@ -209,7 +209,10 @@ def test_a_final_training_takes_the_steps_that_were_done_where_the_clock_ended_t
     records, _ = train(tmp_path / "data", tmp_path / "run", resume=True, final=True, steps=None, changes={})
     assert Notice("final training on everything, 1 steps; its scores are those of the run before") in records
     assert RunFolder(tmp_path / "run" / "final").last_step() == 1
-    assert ">1 steps<" in report.report_run(tmp_path / "run").read_text()
+    page = report.report_run(tmp_path / "run").read_text()
+    assert ">1 steps<" in page
+    assert "slower than estimated: time was up at step 1 of " in page
+    assert "time was up" not in report.report_run(tmp_path / "run" / "final").read_text()
 
 
 def test_the_report_of_a_final_training_says_that_nothing_was_held_out_and_whose_scores_it_shows(tmp_path):

@@ -317,7 +317,9 @@ def test_a_resumed_run_refuses_other_data(tmp_path):
         fit(TrainingRequest(dataset, small_config(dataset, steps=2), tmp_path / "run", held_out=hold_out(dataset)))
     )
     other = from_arrays([s.image + np.uint8(1) for s in dataset.samples], [s.labels for s in dataset.samples])
-    with pytest.raises(DatasetError, match=r"are not those that .* was begun with"):
+    with pytest.raises(
+        DatasetError, match=r"the images or labels have changed since .*run was started; start a new run"
+    ):
         next(fit(TrainingRequest(other, small_config(other), tmp_path / "run", held_out=hold_out(other), resume=True)))
 
 

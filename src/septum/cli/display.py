@@ -83,10 +83,7 @@ class TrainingDisplay(Display):
         elif name == "ImagesDone":
             self.advance(record.text, record.done, record.total)
         elif name == "EndedEarly":
-            self.say(
-                f"the machine was slower than its probe: ended at step {record.step} of {record.steps} "
-                f"after {record.seconds:.0f} s; the model is from these steps, with its learning rate not run down"
-            )
+            self.say(record.text)
 
 
 class PredictionDisplay(Display):

@@ -29,6 +29,8 @@ def report_run(folder: str | Path) -> Path:
     run = RunFolder(Path(folder))
     settings, model = run.config(), load(run.model_file)
     sections: list[Section] = [score_headline(model.card.scores)] if model.card.scores else []
+    if early := run.early_end(run.last_step()):
+        sections.append(Text("Ended early", [early.text]))
     sections += [Text("What the scores were measured on", [model.card.held_out]), *training_sections(run.records())]
     try:
         if settings.held_out == nothing_held_out().description:

@@ -72,7 +72,7 @@ def fit(request: TrainingRequest) -> Generator[Record, None, Model]:
 
     begin = processes.clock() - state.seconds if request.resume else request.begin
     pace_begin, pace_step = processes.clock(), state.step
-    ended = processes.from_first(run.ended_early(state.step))
+    ended = processes.from_first(run.early_end(state.step) is not None)
     saved_at = processes.clock()
     while state.step < settings.steps and not ended:
         changed = None
@@ -101,7 +101,7 @@ def fit(request: TrainingRequest) -> Generator[Record, None, Model]:
         records: list[Record] = [StepDone(state.step, steps, loss, pace * (steps - state.step))]
         if budget_is_gone(settings, state) and state.step < steps:
             ended = True
-            records.append(EndedEarly(state.step, steps, state.seconds))
+            records.append(EndedEarly(state.step, steps, state.seconds, config.schedule == "cosine"))
             run.log({"step": state.step, "ended_early": True, "seconds": round(state.seconds, 2)})
         last = ended or state.step == steps
         if last or state.step % settings.log_every == 0:

@@ -61,6 +61,16 @@ class EndedEarly:
     step: int
     steps: int
     seconds: float
+    decays: bool = True  # whether the learning rate was to decay until the last step
+
+    @property
+    def text(self) -> str:
+        """Say it."""
+        decay = ", before the learning rate had decayed" if self.decays else ""
+        return (
+            f"slower than estimated: time was up at step {self.step} of {self.steps}{decay}; "
+            "expect a somewhat lower score"
+        )
 
 
 @dataclass(frozen=True)
