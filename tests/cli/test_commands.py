@@ -248,7 +248,7 @@ BAD_TRAINING = {
     "--resume": [
         "run is not a run folder (it has no config.json); give the --output of a training, or start a new run without"
     ],
-    "--resume --steps 5": ["--resume goes on with the settings in config.json; leave the other settings out"],
+    "--resume --steps 5": ["--resume continues with the settings in config.json; leave the other options out"],
     "--from nowhere": ["there is no model at nowhere; give a run folder or a model.safetensors"],
     "--labels nowhere.tif": ["nowhere.tif does not exist; check the path"],
 }
@@ -297,7 +297,7 @@ def test_a_model_to_begin_with_that_does_not_fit_is_refused(data, trained, tmp_p
     for path in (colours / "images").iterdir():
         tifffile.imwrite(path, noise(40, 48, 3), photometric="rgb")
     outcome = run("train", colours, "--output", tmp_path / "run", "--from", trained, "--steps", 3)
-    assert_refused(outcome, "unet.in_channels = 1, but these images and labels need 3", "begin with another model")
+    assert_refused(outcome, "unet.in_channels = 1, but these images and labels need 3", "choose another model")
     outcome = run("train", data, "--output", tmp_path / "run", "--from", trained, "--set", "unet.depth=2")
     assert_refused(outcome, "--from keeps the network of its model; leave out --set unet.depth, or --from")
     assert not (tmp_path / "run").exists()
@@ -546,7 +546,7 @@ def test_a_final_training_is_on_everything_and_carries_the_scores_of_the_run(dat
     assert run("train", data, "--output", tmp_path / "run", *TINY, "--final").code == 0
     before, final = septum.load(trained).card, septum.load(tmp_path / "run").card
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
-    assert final.held_out == f"scores are of the run before it: {before.held_out}"
+    assert final.held_out == f"scores of the run before the final training: {before.held_out}"
     assert (final.config, final.scores, final.data) == (before.config, before.scores, before.data)
     one, other = (read_tensors(folder / "model.safetensors")[0] for folder in (trained, tmp_path / "run" / "final"))
     assert not torch.equal(one["output.weight"], other["output.weight"])
@@ -563,7 +563,7 @@ def test_a_final_training_after_half_a_run_or_with_other_settings_is_refused(dat
     shutil.copytree(trained, tmp_path / "run")
     before = files(tmp_path / "run")
     outcome = run("train", data, "--output", tmp_path / "run", *TINY, "--seed", 7, "--final")
-    assert_refused(outcome, "run was trained with other settings; go on with those by --resume --final")
+    assert_refused(outcome, "run was trained with other settings; use these with --resume --final, or choose another")
     assert files(tmp_path / "run") == before
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["train"]["steps"] = 4  # one more than were done

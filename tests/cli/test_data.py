@@ -213,12 +213,12 @@ def models(tmp_path_factory):
 
 def test_a_model_of_the_other_kind_is_no_beginning(models, tmp_path):
     outcome = run("train", models / "instances", "-o", tmp_path / "run", "--from", models / "of_classes", "--steps", 2)
-    assert_refused(outcome, "the model of --from has learned classes, but these labels are instances; begin with")
+    assert_refused(outcome, "the model of --from was trained on classes, but these labels are instances; choose")
     outcome = run("train", models / "classes", "-o", tmp_path / "run", "--from", models / "border", "--steps", 2)
-    assert_refused(outcome, "the model of --from has learned instances, but these labels are classes; begin with")
+    assert_refused(outcome, "the model of --from was trained on instances, but these labels are classes; choose")
     words = ["--from", models / "border", "--set", "instances=rim", "--steps", 2]
     outcome = run("train", models / "instances", "-o", tmp_path / "run", *words)
-    assert_refused(outcome, "has learned instances=border, got --set instances=rim; leave it out, or begin with")
+    assert_refused(outcome, "was trained with instances=border, got --set instances=rim; leave it out, or choose")
     assert not list(tmp_path.iterdir())
 
 

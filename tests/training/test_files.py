@@ -79,7 +79,7 @@ def test_a_data_set_larger_than_memory_is_streamed_to_the_same_weights(tmp_path,
         said += [record.text] if isinstance(record, Notice) else []
         files = [*(tmp_path / "streamed" / "streamed0").glob("*.npy")]
     assert said[0] == (
-        f"the data set would take 0 MB of memory, and 0 MB are left for it: it is streamed from files in "
+        f"the data set needs 0 MB of memory, but only 0 MB are free for it: it is streamed from files in "
         f"{tmp_path / 'streamed' / 'streamed0'}, which are removed at the end"
     )
     assert len(files) > 12
@@ -136,9 +136,9 @@ def test_the_report_shows_nothing_as_held_out_if_the_images_are_not_those_of_the
 
 
 SAID = {
-    "kind": ({"kind": "classes"}, "was begun with --kind classes, got --kind instances"),
-    "channel": ({"channel": 1}, "was begun with --channel 1, got --channel 0"),
-    "unlabeled": ({"unlabeled": 1}, "was begun with --unlabeled 1, got --unlabeled 2"),
+    "kind": ({"kind": "classes"}, "was started with --kind classes, got --kind instances"),
+    "channel": ({"channel": 1}, "was started with --channel 1, got --channel 0"),
+    "unlabeled": ({"unlabeled": 1}, "was started with --unlabeled 1, got --unlabeled 2"),
     "labels": ({}, ""),
 }
 
@@ -207,7 +207,7 @@ def test_a_final_training_takes_the_steps_that_were_done_where_the_clock_ended_t
         patch.setattr("septum.training.fit.OVERTIME", 0.0)
         train(tmp_path / "data", tmp_path / "run", steps=None, budget=2.0)
     records, _ = train(tmp_path / "data", tmp_path / "run", resume=True, final=True, steps=None, changes={})
-    assert Notice("final training on everything, 1 steps; its scores are those of the run before") in records
+    assert Notice("final training on all images, 1 step; its scores are those of the run before") in records
     assert RunFolder(tmp_path / "run" / "final").last_step() == 1
     page = report.report_run(tmp_path / "run").read_text()
     assert ">1 steps<" in page
@@ -220,7 +220,7 @@ def test_the_report_of_a_final_training_says_that_nothing_was_held_out_and_whose
     train(tmp_path / "data", tmp_path / "run", final=True)
     page = report.report_run(tmp_path / "run" / "final").read_text()
     judged_on = RunFolder(tmp_path / "run").config().held_out
-    assert f"scores are of the run before it: {judged_on}" in page
+    assert f"scores of the run before the final training: {judged_on}" in page
     assert "There are none: nothing was held out" in page
 
 
@@ -276,8 +276,8 @@ def test_a_device_that_disappears_ends_in_one_sentence_and_the_run_can_go_on(tmp
         with pytest.raises(DeviceError) as caught:
             train(tmp_path / "data", tmp_path / "broken")
     assert str(caught.value) == (
-        "the cpu device failed or disappeared (CUDA error: unspecified launch failure); all up to step 5 is saved: see "
-        "that it is there, for example with nvidia-smi, then go on with: "
+        "the cpu device failed or disappeared (CUDA error: unspecified launch failure); everything up to step 5 is "
+        "saved: check the device, for example with nvidia-smi, then continue with: "
         f"septum train {tmp_path / 'data'} --output {tmp_path / 'broken'} --resume"
     )
     train(tmp_path / "data", tmp_path / "broken", resume=True, steps=None, changes={})

@@ -30,6 +30,7 @@ from septum.training.records import Finished, Notice, Record
 from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
 from septum.training.score import SCORE_NAMES
+from septum.words import count
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ def train_files(
         given = [options.recipe, options.budget, options.steps, options.seed, options.start, options.changes or None]
         given.append(options.max_memory)
         if any(value is not None for value in given):
-            raise ConfigError("--resume goes on with the settings in config.json; leave the other settings out")
-        settings = run.config()  # says at once if there is nothing to go on with
-        options = replace(_as_begun(options, settings.source), deterministic=settings.deterministic is not None)
+            raise ConfigError("--resume continues with the settings in config.json; leave the other options out")
+        settings = run.config()  # raises an error if there is nothing to continue
+        options = replace(_as_started(options, settings.source), deterministic=settings.deterministic is not None)
         memory = settings.max_memory
     if memory is not None:
         limit_allocator_cache(TRAINING_MMAP_THRESHOLD)
@@ -82,22 +83,22 @@ def train_files(
         with _device_watched(device, run, options):
             return (yield from _train(options, run, device, processes, None))
     yield Notice(
-        f"the data set would take {needed / 1e6:.0f} MB of memory, and {room / 1e6:.0f} MB are left for it: it is "
+        f"the data set needs {needed / 1e6:.0f} MB of memory, but only {room / 1e6:.0f} MB are free for it: it is "
         f"streamed from files in {folder}, which are removed at the end"
     )
     with emptied(folder), _device_watched(device, run, options):
         return (yield from _train(options, run, device, processes, folder))
 
 
-def _as_begun(options: TrainOptions, source: DataSource | None) -> TrainOptions:
-    """The options with what was said about the data when the run was begun; ConfigError if it says otherwise."""
+def _as_started(options: TrainOptions, source: DataSource | None) -> TrainOptions:
+    """Return the options with those about the data that the run was started with; ConfigError if they differ."""
     if source is None:
         return options
     for name in ("kind", "channel", "unlabeled"):
-        told, before = getattr(options, name), getattr(source, name)
-        if told not in (None, before):
-            begun = f"without --{name}" if before is None else f"with --{name} {before}"
-            raise ConfigError(f"{options.output} was begun {begun}, got --{name} {told}; leave it out to go on")
+        given, before = getattr(options, name), getattr(source, name)
+        if given not in (None, before):
+            started = f"without --{name}" if before is None else f"with --{name} {before}"
+            raise ConfigError(f"{options.output} was started {started}, got --{name} {given}; leave it out to continue")
     labels = options.labels or (Path(source.labels) if source.labels else None)
     return replace(options, labels=labels, kind=source.kind, channel=source.channel, unlabeled=source.unlabeled)
 
@@ -164,18 +165,18 @@ DEVICE_FAILED = (
 
 @contextmanager
 def _device_watched(device: torch.device, run: RunFolder, options: TrainOptions) -> Iterator[None]:
-    """Say in one sentence that a device failed, and how to go on."""
+    """Report in one sentence that a device failed, and how to continue."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, torch.AcceleratorError) and not any(text in str(error) for text in DEVICE_FAILED):
             raise
         saved = run.load_checkpoint()
-        kept = f"all up to step {saved[1]['step']} is saved" if saved else "nothing was saved yet"
+        kept = f"everything up to step {saved[1]['step']} is saved" if saved else "nothing was saved yet"
         again = f"septum train {options.data} --output {options.output} --resume{' --final' * options.final}"
         raise DeviceError(
-            f"the {device.type} device failed or disappeared ({str(error).splitlines()[0]}); {kept}: see that it is "
-            f"there, for example with nvidia-smi, then {'go on with: ' + again if run.exists() else 'begin again'}"
+            f"the {device.type} device failed or disappeared ({str(error).splitlines()[0]}); {kept}: check the device, "
+            f"for example with nvidia-smi, then {'continue with: ' + again if run.exists() else 'start again'}"
         ) from None
 
 
@@ -205,35 +206,35 @@ def make_config(options: TrainOptions, dataset: Dataset, device: torch.device, s
 
 
 def _taken_from(before: TrainConfig, dataset: Dataset, changes: dict[str, Any]) -> dict[str, Any]:
-    """Return what a model to begin with decides; refuse one that has learned to say something else."""
+    """Return the settings that --from takes from its model; refuse a model of another kind of labels."""
     if before.kind != dataset.kind:
         raise ConfigError(
-            f"the model of --from has learned {before.kind}, but these labels are {dataset.kind}; "
-            f"begin with another model, or force the labels by --kind {before.kind}"
+            f"the model of --from was trained on {before.kind}, but these labels are {dataset.kind}; "
+            f"choose another model, or override the kind of labels with --kind {before.kind}"
         )
-    told = changes.get("instances", before.instances)
-    if dataset.kind == "instances" and told != before.instances:
+    given = changes.get("instances", before.instances)
+    if dataset.kind == "instances" and given != before.instances:
         raise ConfigError(
-            f"the model of --from has learned instances={before.instances}, got --set instances={told}; "
-            "leave it out, or begin with another model"
+            f"the model of --from was trained with instances={before.instances}, got --set instances={given}; "
+            "leave it out, or choose another model"
         )
     return {"unet": before.unet.model_dump(), "instances": before.instances}
 
 
 def _check_fit(config: TrainConfig, dataset: Dataset) -> None:
-    """Refuse a target or a network that was told and does not fit the data."""
+    """Refuse a kind or a network that does not fit the data."""
     if config.kind != dataset.kind:
         raise ConfigError(
             f"kind is {config.kind!r} in the settings, but these labels are {dataset.kind}; "
-            f"leave it out, or force the labels by --kind {config.kind}"
+            f"leave it out, or override the kind of labels with --kind {config.kind}"
         )
     needed = {"in_channels": dataset.channels, "n_classes": TARGETS[config.target].n_classes(dataset.n_classes - 1)}
     for name, value in needed.items():
-        told = getattr(config.unet, name)
-        if told != value:
+        given = getattr(config.unet, name)
+        if given != value:
             raise ConfigError(
-                f"the network has unet.{name} = {told}, but these images and labels need {value}; "
-                "leave it out, or begin with another model"
+                f"the network has unet.{name} = {given}, but these images and labels need {value}; "
+                "leave it out, or choose another model"
             )
 
 
@@ -243,20 +244,19 @@ def _small_images(dataset: Dataset, config: TrainConfig) -> list[str]:
         return []
     return [
         f"{len(small)} of {len(dataset.samples)} images are smaller than a training patch of {config.patch} x "
-        f"{config.patch} pixels, which they fill by mirroring; --set patch=N makes patches smaller"
+        f"{config.patch} pixels and are mirrored to fill it; --set patch=N makes patches smaller"
     ]
 
 
 def _check_same(config: TrainConfig, dataset: Dataset, start: Model | None, run: RunFolder) -> None:
-    """Refuse a final training with other data, settings or first weights than those whose scores it will carry."""
-    settings, begun_with = run.config(), run.start()
+    """Refuse a final training with other data, settings or first weights than the run whose scores it takes."""
+    settings, started_from = run.config(), run.start()
     run.check_data(dataset.hashes)
     before = settings.train.with_changes(settings.asked)
     asked = config if config.steps else config.with_changes({"steps": before.steps})
-    if asked != before or (start and not (begun_with and _same_weights(start, begun_with))):
+    if asked != before or (start and not (started_from and _same_weights(start, started_from))):
         raise ConfigError(
-            f"{run.path} was trained with other settings; go on with those by --resume --final, "
-            "or choose another --output"
+            f"{run.path} was trained with other settings; use these with --resume --final, or choose another --output"
         )
 
 
@@ -275,11 +275,11 @@ def _finished(run: RunFolder, model: Model) -> Finished:
 def _train_on_everything(
     dataset: Dataset, run: RunFolder, device: torch.device, processes: Processes
 ) -> Generator[Record, None, Model]:
-    """Train again with nothing held out, as the run before: its settings, first weights and number of steps."""
+    """Train again with nothing held out, with the settings, first weights and number of steps of the run before."""
     before = run.config()
     final = RunFolder(run.path / "final", processes.writes)
-    steps = processes.from_first(run.last_step())  # that were done, also if it ended early
-    yield Notice(f"final training on everything, {steps} steps; its scores are those of the run before")
+    steps = processes.from_first(run.last_step())  # done, also if it ended early
+    yield Notice(f"final training on all images, {count(steps, 'step')}; its scores are those of the run before")
     request = TrainingRequest(
         dataset,
         before.train.with_changes({"steps": steps}),
@@ -296,7 +296,7 @@ def _train_on_everything(
     card = model.card.with_changes(
         {
             "scores": judged.scores,
-            "held_out": f"scores are of the run before it: {before.held_out}",
+            "held_out": f"scores of the run before the final training: {before.held_out}",
             "config.decoding": judged.config.decoding.model_dump(),
         }
     )
