@@ -589,11 +589,18 @@ def test_quiet_says_nothing_and_otherwise_what_was_understood_is_said(data, trai
     out = image.parent / "out"
     assert run("predict", trained, image, "--output", out, "--quiet") == (0, f"1 image -> {out}\n", "")
     said = run("predict", trained, image, "--output", out)
-    assert "cells.tif: done before, skipped" in said.err
+    assert "cells.tif: already done, skipped" in said.err
     said = run("train", data, "--output", image.parent / "run", *TINY)
-    for part in ("3 pairs with equal names", "axes YX", "instances, since", "3 steps", "1 of 3 images held out", "f1 "):
+    for part in ("3 pairs with equal names", "axes YX", "instances, since", "3 steps", "1 of 3 images held out", "F1 "):
         assert part in said.err
-    assert f"the model is {image.parent / 'run' / 'model.safetensors'}" in said.err
+    step = septum.load(image.parent / "run").card.step
+    assert re.search(rf"best step: {step} of 3, panoptic quality 0\.\d{{3}}, F1 .*; 1 of 3 images held out", said.err)
+    assert f"model: {image.parent / 'run' / 'model.safetensors'}\n" in said.err
+    for command in (
+        f"septum predict {image.parent / 'run'} IMAGES --output masks",
+        f"septum report {image.parent / 'run'}",
+    ):
+        assert f" {command}\n" in said.err
 
 
 def test_info_shows_the_card(trained, data):
@@ -657,7 +664,7 @@ def test_ctrl_c_in_a_prediction_ends_with_130_and_no_traceback(trained, image, m
     monkeypatch.setattr(predict_files, "segment", interrupt)
     outcome = run("predict", trained, image, "--output", image.parent / "out")
     assert outcome.code == 130
-    assert "interrupted; what was finished is saved" in outcome.err
+    assert "interrupted; finished results are saved" in outcome.err
     assert "Traceback" not in outcome.err
 
 

@@ -187,7 +187,7 @@ def test_an_ome_zarr_that_fits_into_memory_is_an_image_like_others(model, tmp_pa
     first, second = (tifffile.imread(tmp_path / "out" / f"{name}_labels.tif") for name in "ab")
     np.testing.assert_array_equal(first, second)
     again = run("predict", model, tmp_path / "a.ome.zarr", "--output", tmp_path / "out")
-    assert "done before, skipped" in again.err
+    assert "already done, skipped" in again.err
 
 
 def test_the_plan_is_said_before_and_the_certificate_after(model, tmp_path):
@@ -200,7 +200,7 @@ def test_the_plan_is_said_before_and_the_certificate_after(model, tmp_path):
     )
     assert re.search(r"a\.npy: 3 regions verified, largest difference 0\.00\d+ .*, 0 differing labels", outcome.out)
     again = predict(model, tmp_path / "a.npy", tmp_path / "out")
-    assert "done before, skipped" in again.err
+    assert "already done, skipped" in again.err
 
 
 def test_a_budget_that_is_too_small_names_one_that_works(model, tmp_path):

@@ -1,16 +1,23 @@
-"""What people see while a command works: progress bars and lines above them."""
+"""What people see while a command works: progress bars and the lines above them."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Self
 
-
-def cell_text(cell: object) -> str:
-    """Return a cell of a table as text: a number to four digits, a dash where there is none."""
-    if cell is None:
-        return "-"
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+from septum.prediction.records import (
+    FileDone,
+    FileRecord,
+    FileStarted,
+    FrameProgress,
+    StreamDone,
+    StreamProgress,
+    StreamRecord,
+    StreamStarted,
+)
+from septum.training.progress import describe
+from septum.training.records import Finished, ImagesDone, Planned, Record, StepDone, Validated
+from septum.words import count
 
 
 class Display:
@@ -19,7 +26,7 @@ class Display:
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -40,7 +47,7 @@ class Display:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.progress.stop()
         if kind is KeyboardInterrupt:
-            print("interrupted; what was finished is saved", file=sys.stderr)
+            print("interrupted; finished results are saved", file=sys.stderr)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -55,35 +62,24 @@ class Display:
 class TrainingDisplay(Display):
     """Draws the records of a training."""
 
-    def show(self, record: Any) -> None:
-        name = type(record).__name__
-        if name == "Notice":
-            self.say(record.text)
-        elif name == "Planned":
-            self.score = ""
-            begun = f"goes on at step {record.step} of" if record.step else "plan:"
-            pace = f", {record.run.step_seconds:.2f} s each" if record.run.step_seconds else ""
-            if record.run.deterministic:
-                self.say(f"deterministic: a step takes {record.run.deterministic:.2f} times as long as without")
-            for change in record.run.changes:
-                self.say(change)
-            self.say(f"{begun} {record.steps} steps{pace}; {record.run.held_out}")
-        elif name == "StepDone":
-            self.advance(
-                f"step {record.step}/{record.steps}  loss {record.loss:.4f}{self.score}", record.step, record.steps
-            )
-        elif name == "Validated":
-            self.score = f"  validation {record.scores['score']:.3f}"
-            scores = "  ".join(f"{key} {value:.3f}" for key, value in record.scores.items() if key != "score")
-            self.say(f"step {record.step}: {scores}{'  (best so far)' if record.best else ''}")
-        elif name == "Finished":
-            self.say(f"the model is {record.model_file}")
-        elif name == "Changed":
-            self.say(record.text)
-        elif name == "ImagesDone":
-            self.advance(record.text, record.done, record.total)
-        elif name == "EndedEarly":
-            self.say(record.text)
+    score = ""  # of the last validation, as the bar shows it
+
+    def show(self, record: Record | ImagesDone) -> None:
+        for line in describe(record):
+            self.say(line)
+        match record:
+            case Planned():
+                self.score = ""
+            case StepDone(step, steps, loss):
+                self.step = f"step {step}/{steps}  loss {loss:.4f}"
+                self.advance(f"{self.step}{self.score}", step, steps)
+            case Validated(scores=scores, score_name=name):
+                self.score = f"  {name} {scores['score']:.3f}"
+                self.progress.update(self.task, description=f"{self.step}{self.score}")
+            case ImagesDone(text, done, total):
+                self.advance(text, done, total)
+            case Finished(folder):
+                self.say(f"next: septum predict {folder} IMAGES --output masks\n      septum report {folder}")
 
 
 class PredictionDisplay(Display):
@@ -93,44 +89,43 @@ class PredictionDisplay(Display):
         super().__init__(quiet)
         self.files, self.file, self.kind = files, 0, kind
 
-    def say_done(self, record: Any) -> None:
-        from septum.words import count
+    def show(self, record: FileRecord | StreamRecord) -> None:
+        match record:
+            case FileStarted(path, frames, notes):
+                self.name, self.frames = path.name, frames
+                self.say_all(notes)
+            case FrameProgress(frame, done, total):
+                self.advance(self.name, self.file + (frame + done / total) / self.frames, self.files)
+            case FileDone(path):
+                self.say_done(record)
+                self.advance(path.name, self.file, self.files)
+            case StreamStarted(path, notes):
+                self.name, self.fresh = path.name, True
+                self.say_all(notes)
+            case StreamProgress(step=step, fraction=fraction):
+                if self.fresh:  # what was done before says nothing about the pace
+                    self.progress.reset(self.task, total=1.0, completed=fraction)  # type: ignore[arg-type]
+                    self.fresh = False
+                self.advance(f"{self.name}: {step}", fraction, 1.0)
+            case StreamDone(path, certificates=certificates):
+                self.say_done(record)
+                if certificates:
+                    worst = max(certificates, key=lambda one: one.difference)
+                    differing = sum(one.differing for one in certificates)
+                    print(
+                        f"{path.name}: {count(len(certificates), 'region')} verified, largest difference "
+                        f"{worst.difference:.6f} (stored to +-{worst.rounding:.6f}), {differing} differing labels"
+                    )
 
+    def say_all(self, notes: tuple[str, ...]) -> None:
+        for note in notes:
+            self.say(note)
+
+    def say_done(self, record: FileDone | StreamDone) -> None:
+        """Count a file as done and say what was found."""
+        self.file += 1
         found = count(record.objects, "object") if self.kind == "instances" else "done"
-        self.say(f"{record.path.name}: {'done before, skipped' if record.skipped else found}")
-
-    def show(self, record: Any) -> None:
-        name = type(record).__name__
-        if name == "FileStarted":
-            self.frames, self.name = record.frames, record.path.name
-            for note in record.notes:
-                self.say(note)
-        elif name == "FrameProgress":
-            part = (record.frame + record.done / record.total) / self.frames
-            self.advance(self.name, self.file + part, self.files)
-        elif name == "StreamStarted":
-            self.name, self.fresh = record.path.name, True
-            for note in record.notes:
-                self.say(note)
-        elif name == "StreamProgress":
-            if self.fresh:  # what was done before says nothing about the pace
-                self.progress.reset(self.task, total=1.0, completed=record.fraction)
-                self.fresh = False
-            self.advance(f"{self.name}: {record.step}", record.fraction, 1.0)
-        elif name == "StreamDone":
-            self.file += 1
-            self.say_done(record)
-            if record.certificates:
-                worst = max(record.certificates, key=lambda one: one.difference)
-                differing = sum(one.differing for one in record.certificates)
-                print(
-                    f"{record.path.name}: {len(record.certificates)} regions verified, largest difference "
-                    f"{worst.difference:.6f} (stored to +-{worst.rounding:.6f}), {differing} differing labels"
-                )
-        elif name == "FileDone":
-            self.file += 1
-            self.say_done(record)
-            self.advance(record.path.name, self.file, self.files)
+        self.say(f"{record.path.name}: {'already done, skipped' if record.skipped else found}")
 
 
 class CountDisplay(Display):
@@ -142,3 +137,10 @@ class CountDisplay(Display):
 
     def show(self, done: int, total: int) -> None:
         self.advance(self.name, done, total)
+
+
+def cell_text(cell: object) -> str:
+    """Return a cell of a table as text: a number to four digits, a dash where there is none."""
+    if cell is None:
+        return "-"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

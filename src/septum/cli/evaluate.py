@@ -74,5 +74,6 @@ def evaluate(
         print(f"\n{each.title}\n{table(each.header, each.rows)}")
     for warning in evaluation.warnings_with(other):
         print(f"warning: {warning}")
-    for file in filter(None, (csv, report)):
-        print(f"look at {file}")
+    if csv is not None:
+        print(f"objects: {csv}")
+    print(f"report: {report}" if report is not None else "next: add --report errors.html to see every error")

@@ -38,7 +38,8 @@ def demo(
         return
     rows = [[name, f"{value:.3f}"] for name, value in result.scores.items()]
     print(table(["score on the unseen right half", "value"], rows))
-    print(f"look at {result.report}")
+    print(f"report: {result.report}")
+    print(f"next: septum predict {output / 'run'} IMAGES --output masks, or septum train with images of your own")
 
 
 def reproduce(
@@ -101,4 +102,4 @@ def reproduce(
     for each in result.tables:
         header, rows = [str(name) for name in each.header], [[cell_text(cell) for cell in row] for row in each.rows]
         print(f"\n{each.title}\n{table(header, rows)}")
-    print(f"look at {result.report}")
+    print(f"report: {result.report}\nnetworks: one per fold in {output / 'folds'}, for septum predict")

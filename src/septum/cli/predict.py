@@ -124,4 +124,5 @@ def predict(
     with PredictionDisplay(quiet, len(paths), loaded.card.kind) as display:
         for record in records:
             display.show(record)
+        display.say(f"next: look at the overlays in {output}, or score it: septum evaluate {output} TRUTH")
     print(f"{count(len(paths), 'image')} -> {output}")
