@@ -708,7 +708,21 @@ def commands() -> list[list[str]]:
 def test_every_command_has_help_with_an_example(command):
     outcome = run(*command, "--help")
     assert outcome.code == 0
+    assert run(*command, "-h") == outcome
     assert re.search(rf"Examples?:\s+septum .*{command[-1]}", outcome.out, re.DOTALL)
+
+
+@pytest.mark.parametrize("command", [[], ["data"], *commands()], ids=" ".join)
+def test_every_command_says_the_version(command):
+    assert run(*command, "--version") == (0, f"septum {septum.__version__}\n", "")
+
+
+def test_help_fits_the_terminal_and_lists_commands_in_whole_sentences(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ([], ["data"], *commands()):
+        text = run(*command, "-h").out
+        assert max(map(len, text.splitlines())) <= 80
+        assert "..." not in text.partition("Commands:")[2]
 
 
 def test_help_and_import_do_not_load_what_is_slow():
