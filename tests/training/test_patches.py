@@ -85,9 +85,9 @@ def test_pixels_whose_class_hangs_on_what_is_not_annotated_carry_no_weight():
     (prepared,) = prepare(data, config, held_out, CPU)
     ignore = np.zeros(labels.shape, bool)
     ignore[held_out.guards[0]] = True
-    unsure = rim.unsure(np.where(ignore, 0, labels), ignore)
-    assert unsure.any()
-    np.testing.assert_array_equal(prepared.weights == 0, ignore | unsure)
+    ambiguous = rim.ambiguous(np.where(ignore, 0, labels), ignore)
+    assert ambiguous.any()
+    np.testing.assert_array_equal(prepared.weights == 0, ignore | ambiguous)
 
 
 def test_patches_are_centred_on_annotated_pixels_only():

@@ -10,7 +10,7 @@ from scipy import ndimage
 from septum.config import Decoding
 from septum.core.labels import Labels, Mask, renumber_by_first_pixel
 from septum.core.objects import drop_small
-from septum.core.targets import TARGETS
+from septum.core.targets import INSTANCE_TARGETS
 from septum.errors import ImageError
 
 
@@ -57,13 +57,13 @@ def decode(target: str, probabilities: npt.NDArray[np.floating], decoding: Decod
     if target == "classes":
         classes: Labels = np.argmax(probabilities, axis=0).astype(np.int32)
         return classes
-    expected = TARGETS[target].n_classes(0)
+    expected = INSTANCE_TARGETS[target].n_classes(0)
     if probabilities.ndim != 3 or len(probabilities) != expected:
         raise ImageError(
             f"the representation {target!r} has {expected} classes, ({expected}, Y, X), got an array of shape "
             f"{probabilities.shape}; give the probabilities of a network that was trained for it"
         )
-    components = connected(TARGETS[target].seeds(probabilities, decoding))
+    components = connected(INSTANCE_TARGETS[target].seeds(probabilities, decoding))
     labels = finish(target, components, probabilities, decoding)
     if decoding.smallest_object:
         labels = drop_small(labels, decoding.smallest_object)
@@ -80,15 +80,14 @@ def connected(mask: Mask) -> Labels:
 
 def finish(target: str, components: Labels, probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Labels:
     """Extend numbered components by what was cut off them, and fill small holes; depends on `reach` pixels only."""
-    labels: Labels = TARGETS[target].extend(components, probabilities, decoding)
+    labels = INSTANCE_TARGETS[target].extend(components, probabilities, decoding)
     return fill_holes(labels, decoding.largest_hole) if decoding.largest_hole else labels
 
 
 def reach(target: str, decoding: Decoding) -> int:
     """Return how many pixels away `finish` looks."""
     hole = decoding.largest_hole + 1 if decoding.largest_hole else 0
-    result: int = TARGETS[target].reach(decoding) + hole
-    return result
+    return INSTANCE_TARGETS[target].reach(decoding) + hole
 
 
 def fill_holes(labels: Labels, largest: int) -> Labels:

@@ -256,10 +256,6 @@ class NormalizedSource:
         return self.source.shape
 
     @property
-    def pixel_size(self) -> tuple[float, float] | None:
-        return self.source.pixel_size
-
-    @property
     def chunk(self) -> tuple[int, ...]:
         return self.source.chunk
 

@@ -23,11 +23,6 @@ class Source(Protocol):
         ...
 
     @property
-    def pixel_size(self) -> tuple[float, float] | None:
-        """Micrometre per pixel (y, x), if known."""
-        ...
-
-    @property
     def chunk(self) -> tuple[int, ...]:
         """(Y, X) pixels that are stored or decoded together: regions that keep to this grid are read fastest."""
         ...
@@ -44,17 +39,12 @@ class Sink(Protocol):
         """Keep (K, y, x) values of a region."""
         ...
 
-    def is_done(self, region: Region) -> bool:
-        """Whether the region was written before."""
-        ...
-
 
 @dataclass(frozen=True)
 class ArraySource:
     """A (C, Y, X) array as a Source."""
 
     array: np.ndarray
-    pixel_size: tuple[float, float] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,14 +63,9 @@ class ArraySink:
 
     def __init__(self, shape: Sequence[int], dtype: type = np.float32) -> None:
         self.array: np.ndarray = np.zeros(tuple(shape), dtype)
-        self._written: set[tuple[int, ...]] = set()
 
     def write(self, region: Region, array: np.ndarray) -> None:
         self.array[(slice(None), *region)] = array
-        self._written.add(tuple(part.start for part in region))
-
-    def is_done(self, region: Region) -> bool:
-        return tuple(part.start for part in region) in self._written
 
 
 @dataclass(frozen=True)

@@ -177,10 +177,6 @@ class _View:
         return self.source.shape[0], *self.version.shape
 
     @property
-    def pixel_size(self) -> tuple[float, float] | None:
-        return None
-
-    @property
     def chunk(self) -> tuple[int, ...]:
         return self.source.chunk
 

@@ -42,7 +42,6 @@ class Frame:
     name: str
     shape: tuple[int, int, int]  # (C, Y, X)
     dtype: np.dtype
-    pixel_size: PixelSize | None
     chunk: tuple[int, int]  # (Y, X) pixels that are stored or decoded together
     load: Callable[[Region], np.ndarray]
 
@@ -150,7 +149,7 @@ def from_stored(path: Path, stored: Stored, channel: int | None = None) -> Image
 
         name = path.name if count == 1 else f"{path.name}, frame {number}"
         shape = (channels if channel is None else 1, size["Y"], size["X"])
-        return Frame(name, shape, dtype, stored.pixel_size, stored.chunk, load)
+        return Frame(name, shape, dtype, stored.chunk, load)
 
     count = int(np.prod(grid, dtype=int))
     return ImageFile(
@@ -303,10 +302,6 @@ class FittedSource:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.channels, *self.frame.shape[1:]
-
-    @property
-    def pixel_size(self) -> PixelSize | None:
-        return self.frame.pixel_size
 
     @property
     def chunk(self) -> tuple[int, ...]:

@@ -93,7 +93,7 @@ class Cells:
                 yield ImagesDone(f"fold {fold.name}: predicting, averaging {averaging}", number, len(files))
                 image = open_image(file)
                 pixels = as_channels(image.frames[0].read(), model.card.channels, file.name)
-                source = ArraySource(pixels, image.pixel_size)
+                source = ArraySource(pixels)
                 labels = drain(segment(model.net, model.card.config, source, tta=AVERAGING[averaging])).labels
                 if averaging == MASKS:
                     write_labels(mask_file(output, _name(file)), labels)

@@ -110,7 +110,7 @@ def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: to
         if index in held_out.guards:
             ignore[held_out.guards[index]] = True
         labels = np.where(ignore, 0, sample.labels)
-        known = ignore | target.unsure(labels, ignore) if ignore.any() else ignore
+        known = ignore | target.ambiguous(labels, ignore) if ignore.any() else ignore
         classes = target.encode(labels)
         counts += np.bincount(classes[~known].ravel(), minlength=config.unet.n_classes)
         # Labels that are held out shall not even bend the weights beside them.
@@ -126,8 +126,8 @@ def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: to
         normalization = measure(one.sample.image, config.normalize)
         pixels = normalization(one.sample.image)
         if keep is in_memory:
-            image, classes, weight = (torch.from_numpy(part).to(device) for part in (pixels, one.classes, weights))
-            images.append(TrainingImage(image, classes, weight, positions, normalization))
+            image, of_pixels, weight = (torch.from_numpy(part).to(device) for part in (pixels, one.classes, weights))
+            images.append(TrainingImage(image, of_pixels, weight, positions, normalization))
         else:
             arrays = keep(pixels), one.classes, keep(weights), keep(positions)
             streamed.append(StreamedImage(pixels.shape, len(positions), device, normalization, *arrays))

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from septum.config import AugmentConfig, Decoding, TrainConfig, UNetConfig, WeightMapConfig
 from septum.core.objects import smallest_hole, smallest_inner_object
-from septum.core.targets import TARGETS
+from septum.core.targets import INSTANCE_TARGETS, InstanceTarget, Target, border, classes
 from septum.data.dataset import Dataset, Sample
 from septum.machine.device import fastest_precision
 
@@ -27,8 +27,9 @@ def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[s
     changes = dict(changes or {})
     kind = dataset.kind
     instances = changes.setdefault("instances", "border" if name == "paper" else "rim")
-    target = TARGETS.get("classes" if kind == "classes" else instances, TARGETS["border"])
-    network = {"in_channels": dataset.channels, "n_classes": target.n_classes(dataset.n_classes - 1)}
+    of_instances = INSTANCE_TARGETS.get(instances, border)  # an unknown name is refused by `with_changes` below
+    target: Target = classes if kind == "classes" else of_instances
+    network: dict[str, Any] = {"in_channels": dataset.channels, "n_classes": target.n_classes(dataset.n_classes - 1)}
     if name == "paper":
         config = TrainConfig(
             recipe="paper",
@@ -51,7 +52,7 @@ def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[s
             ),
             weight_map=WeightMapConfig(balance="none" if kind == "classes" else "frequency"),
             dice=1.0 if kind == "classes" else 0.0,
-            decoding=_sizes(dataset.samples, target) if kind == "instances" else Decoding(),
+            decoding=_sizes(dataset.samples, of_instances) if kind == "instances" else Decoding(),
             optimizer="adam",
             precision=fastest_precision(device),
             learning_rate=2e-3,
@@ -63,7 +64,7 @@ def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[s
     return config.with_changes(changes)
 
 
-def _sizes(samples: Sequence[Sample], target: Any) -> Decoding:
+def _sizes(samples: Sequence[Sample], target: InstanceTarget) -> Decoding:
     """What the training labels say about sizes.
 
     Debris: smaller than a quarter of the smallest object that neither the edge of its image nor that of what is

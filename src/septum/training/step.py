@@ -123,7 +123,7 @@ def train_step(
     if config.dice:
         loss = loss + config.dice * dice_loss(logits, batch.classes, batch.weights, processes.sum)
     state.optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     processes.sum_gradients(state.net)
     state.optimizer.step()
     if state.average is not state.net:

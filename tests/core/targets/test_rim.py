@@ -68,11 +68,11 @@ def test_a_cut_is_no_outline_where_nothing_tells_that_it_is_one():
     unknown = np.zeros(labels.shape, bool)
     unknown[:, 15:] = True
     cut = np.where(unknown, 0, labels)
-    unsure = rim.unsure(cut, unknown)
+    ambiguous = rim.ambiguous(cut, unknown)
     assert (rim.encode(cut)[9:21, 14] == 1).all()  # taken as an outline
-    assert unsure[9:21, 14].all()
-    assert not unsure[5:25, 5].any()  # the outline that is known
-    assert not unsure[cut == 0].any()
+    assert ambiguous[9:21, 14].all()
+    assert not ambiguous[5:25, 5].any()  # the outline that is known
+    assert not ambiguous[cut == 0].any()
 
 
 def test_few_pixels_that_are_sure_would_have_another_class_if_all_were_known():
@@ -82,8 +82,8 @@ def test_few_pixels_that_are_sure_would_have_another_class_if_all_were_known():
         unknown = np.kron(np.random.default_rng(seed).random((4, 4)) < 0.7, np.ones((32, 32), bool))
         cut = np.where(unknown, 0, labels)
         differs = (rim.encode(cut) != rim.encode(labels)) & ~unknown
-        unsure = rim.unsure(cut, unknown)
-        wrong, left, given_up = wrong + differs.sum(), left + (differs & ~unsure).sum(), given_up + unsure.sum()
+        ambiguous = rim.ambiguous(cut, unknown)
+        wrong, left, given_up = wrong + differs.sum(), left + (differs & ~ambiguous).sum(), given_up + ambiguous.sum()
     assert left < 0.25 * wrong
     assert given_up < 1.5 * wrong  # and not much else
 
@@ -92,8 +92,8 @@ def test_few_pixels_that_are_sure_would_have_another_class_if_all_were_known():
 def test_what_is_not_annotated_far_from_all_cells_makes_nothing_unsure(seed):
     labels = cells(seed)
     unknown = ndimage.distance_transform_edt(labels == 0) > 2
-    assert not rim.unsure(labels, unknown).any()
-    assert not rim.unsure(labels, np.zeros(labels.shape, bool)).any()
+    assert not rim.ambiguous(labels, unknown).any()
+    assert not rim.ambiguous(labels, np.zeros(labels.shape, bool)).any()
 
 
 def test_an_instance_that_fills_the_image_has_no_rim():

@@ -1,28 +1,77 @@
-"""Representations of labels that a network can learn, one file each.
+"""Targets: the representations of labels that a network can learn, one file each.
 
 ======== ============================================================================== =================
 file     what the network learns                                                        decoded into
 ======== ============================================================================== =================
-border   foreground, with a border cut between touching instances (the paper's)          instances
-rim      the core of each instance, the rim around it, background                        instances
-classes  the class of every pixel                                                        class ids
+border   foreground, with a border cut between touching instances (the paper's)         instances
+rim      the core of each instance, the rim around it, background                       instances
+classes  the class of every pixel                                                       class ids
 ======== ============================================================================== =================
 
-- ``n_classes(largest_label)``: how many outputs K the network needs
-- ``encode(labels)``: (Y, X) labels -> (Y, X) uint8 classes 0..K-1
-- ``unsure(labels, unknown)``: (Y, X) bool, pixels whose class depends on what is not annotated
-- ``loss(logits, classes, weights, normalization, total)``: tensors -> scalar
-
-and for instances, used by `septum.core.decode`:
-
-- ``seeds(probabilities, decoding)``: (K, Y, X) -> (Y, X) bool, each 8-connected component is one object
-- ``extend(components, probabilities, decoding)``: numbered seeds -> labels, a function of a neighbourhood
-- ``needed_reach(labels)``: the ``decoding.reach`` that training labels call for
-- ``reach(decoding)``: the radius of that neighbourhood in pixels
-
-All but ``loss`` work on arrays in NumPy, on the CPU.
+A target is a module with the functions of `Target`, and one for instances also those of `InstanceTarget`. All but
+`loss` take and return NumPy arrays.
 """
 
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from septum.config import Decoding
+from septum.core.labels import Labels, Mask
+from septum.core.loss import Sum
 from septum.core.targets import border, classes, rim
 
-TARGETS = {"border": border, "rim": rim, "classes": classes}
+
+class Target(Protocol):
+    """What training needs."""
+
+    def n_classes(self, largest_label: int) -> int:
+        """Return how many classes K the network predicts for labels 0..largest_label."""
+        ...
+
+    def encode(self, labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """Turn (Y, X) labels into the (Y, X) classes 0..K-1 that the network learns."""
+        ...
+
+    def ambiguous(self, labels: npt.ArrayLike, unknown: Mask) -> Mask:
+        """Return the (Y, X) pixels whose class depends on how the pixels marked `unknown` would be annotated."""
+        ...
+
+    def loss(
+        self,
+        logits: torch.Tensor,
+        classes: torch.Tensor,
+        weights: torch.Tensor,
+        normalization: Literal["sum", "mean", "weights"] = ...,
+        total: Sum = ...,
+    ) -> torch.Tensor:
+        """Compare (N, K, Y, X) logits with (N, Y, X) classes; see `septum.core.loss.weighted_cross_entropy`."""
+        ...
+
+
+class InstanceTarget(Target, Protocol):
+    """What `septum.core.decode` needs in addition, to turn probabilities back into instances."""
+
+    def seeds(self, probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Mask:
+        """Return the (Y, X) pixels of (K, Y, X) probabilities of which each 8-connected component is one instance."""
+        ...
+
+    def extend(self, components: Labels, probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Labels:
+        """Add to the (Y, X) numbered seeds what the encoding took off; a pixel depends on those within `reach`."""
+        ...
+
+    def reach(self, decoding: Decoding) -> int:
+        """Return how many pixels away `extend` looks."""
+        ...
+
+    def needed_reach(self, labels: npt.ArrayLike) -> int:
+        """Return the `Decoding.reach`, in pixels, with which instances like these keep all of their pixels."""
+        ...
+
+
+INSTANCE_TARGETS: dict[str, InstanceTarget] = {"border": border, "rim": rim}
+TARGETS: dict[str, Target] = {**INSTANCE_TARGETS, "classes": classes}

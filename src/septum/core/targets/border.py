@@ -51,7 +51,7 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     return classes
 
 
-def unsure(labels: npt.ArrayLike, unknown: Mask) -> Mask:
+def ambiguous(labels: npt.ArrayLike, unknown: Mask) -> Mask:
     """Return no pixel: only the outermost of an instance beside what is not annotated might be border."""
     return np.zeros(unknown.shape, bool)
 

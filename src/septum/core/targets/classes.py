@@ -56,6 +56,6 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     return labels.astype(np.uint8)
 
 
-def unsure(labels: npt.ArrayLike, unknown: Mask) -> Mask:
+def ambiguous(labels: npt.ArrayLike, unknown: Mask) -> Mask:
     """Return no pixel: what a pixel is does not depend on others."""
     return np.zeros(unknown.shape, bool)

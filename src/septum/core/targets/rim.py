@@ -58,7 +58,7 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     return _encode(labels, np.zeros(labels.shape, bool))
 
 
-def unsure(labels: npt.ArrayLike, unknown: Mask) -> Mask:
+def ambiguous(labels: npt.ArrayLike, unknown: Mask) -> Mask:
     """Return the pixels of instances that would change class if the instance went on into what is not annotated.
 
     There an instance may end or be cut, as by the edge of an annotated square, which is no outline of its own.
@@ -67,7 +67,7 @@ def unsure(labels: npt.ArrayLike, unknown: Mask) -> Mask:
     --------
     >>> labels, unknown = np.repeat([[0, 1, 1, 1, 1, 1, 1, 1, 0]], 9, axis=0), np.zeros((9, 9), bool)
     >>> unknown[:, 8] = True  # if the instance goes on there, column 7 is core, and column 2 no longer deep enough
-    >>> unsure(labels, unknown)[4].astype(int)
+    >>> ambiguous(labels, unknown)[4].astype(int)
     array([0, 0, 1, 0, 0, 0, 0, 1, 0])
     """
     labels = np.where(unknown, 0, as_labels(labels)).astype(np.int32)

@@ -27,7 +27,7 @@ from septum.core.region import (
     shift,
 )
 from septum.core.stitch import Edges, edges, first_numbers, join, number_objects
-from septum.core.targets import TARGETS
+from septum.core.targets import INSTANCE_TARGETS
 from septum.core.tiling import Sink, Source
 from septum.data.files import atomic_path
 
@@ -108,7 +108,7 @@ class BlockDecoding:
         """Number the components of the seeds within a block."""
         assert self.components is not None
         region = self.region(block)
-        seeds = TARGETS[self.target].seeds(as_probabilities(self.probabilities.read(region)), self.decoding)
+        seeds = INSTANCE_TARGETS[self.target].seeds(as_probabilities(self.probabilities.read(region)), self.decoding)
         found = connected(seeds)
         self.components.write(region, found[None].astype(np.uint32))
         self._tell("components", block, **asdict(edges(found)))
