@@ -1,5 +1,4 @@
 import threading
-import time
 
 import pytest
 
@@ -7,17 +6,17 @@ from septum.machine.queues import Behind, ahead
 
 
 def test_items_are_fetched_ahead_but_not_too_far():
-    fetched = []
+    fetched = [threading.Event() for _ in range(10)]
 
     def items():
         for number in range(10):
-            fetched.append(number)
+            fetched[number].set()
             yield number
 
     line = ahead(items(), size=2)
     assert next(line) == 0
-    time.sleep(0.3)
-    assert fetched == [0, 1, 2, 3]  # one is in use, two wait, one is at the door
+    assert fetched[3].wait(60)  # one is in use, two wait, one is at the door
+    assert not fetched[4].wait(0.3)
     assert list(line) == list(range(1, 10))
 
 
