@@ -1,6 +1,6 @@
 """Make what the README and the tutorial show: run the tutorial and the demo, draw results, photograph pages.
 
-    python docs/pictures.py [FOLDER]     (FOLDER keeps the runs; needs Chromium in PATH)
+    python docs/pictures.py FOLDER     (a new folder for the runs; needs Chromium in PATH)
 
 Images: img2d.tif of stardist, BSD-3-Clause.
 """
@@ -91,14 +91,16 @@ def save(picture: Image.Image, name: str) -> None:
     print(f"{name}: {(PICTURES / name).stat().st_size / 1000:.0f} KB")
 
 
-def make_pictures(folder: Path) -> None:
-    """Run everything in `folder` and write docs/pictures/."""
-    PICTURES.mkdir(exist_ok=True)
+def run_all(folder: Path) -> None:
+    """Run the tutorial and the demo in `folder`, and keep what the tutorial's page shows of their output."""
     for name, text in run_tutorial(folder).items():
         if name in ("check", "train", "evaluate"):
-            lines = [line.rstrip() for line in text.strip().splitlines()]
-            (PICTURES / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            (PICTURES / f"{name}.txt").write_text(text.strip() + "\n", encoding="utf-8")
     subprocess.run([sys.executable, "-m", "septum", "demo", "--output", "demo", "--quiet"], cwd=folder, check=True)
+
+
+def draw_all(folder: Path) -> None:
+    """Write docs/pictures/ from what `run_all` has left in `folder`."""
     image, labels = nuclei()
     left, right = np.hsplit(image[0], 2)
     found = tifffile.imread(folder / "demo" / "right_half_labels.tif")
@@ -126,9 +128,7 @@ def make_pictures(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-        make_pictures(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            make_pictures(Path(temporary))
+    kept = Path(sys.argv[1])
+    kept.mkdir(parents=True)
+    run_all(kept)
+    draw_all(kept)
