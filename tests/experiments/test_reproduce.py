@@ -273,7 +273,7 @@ def seg_of(done, fold):
 
 def no_summary(*_):
     from septum.experiments.fold import Summary
-    from septum.report.page import Table
+    from septum.report.sections import Table
 
     return Summary({}, [Table("", [], [])], [], [])
 

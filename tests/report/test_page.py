@@ -12,21 +12,11 @@ import pytest
 from PIL import Image
 
 from septum.errors import ImageError, OutputError
-from septum.report.page import (
-    Curves,
-    Headline,
-    Number,
-    Picture,
-    Pictures,
-    Section,
-    Table,
-    Text,
-    _running_mean,
-    _ticks,
-    shrink,
-    training_sections,
-    write_page,
-)
+from septum.report.chart import _running_mean, _ticks
+from septum.report.page import write_page
+from septum.report.pictures import shrink
+from septum.report.sections import Command, Curves, Headline, Number, Picture, Pictures, Section, Table, Text
+from septum.report.training_curves import training_sections
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 RNG = np.random.default_rng(0)
@@ -188,6 +178,24 @@ def test_the_page_module_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_commands_stand_by_themselves_as_they_are_typed(page) -> None:
+    parsed = page(Text("Next", ["Do this:", Command("septum predict 'my run' <images>"), "Then that."]))
+    assert parsed.text[-3:] == ["Do this:", "septum predict 'my run' <images>", "Then that."]
+    assert [tag for tag, _ in parsed.elements][-4:] == ["p", "pre", "code", "p"]
+
+
+def test_a_folded_table_opens_with_a_click_and_empty_headers_are_left_out(page) -> None:
+    parsed = page(Table("t", ["a", "b"], [["c", "d"]] * 3, folded=True))
+    assert [tag for tag, _ in parsed.elements if tag in ("details", "summary", "table")] == [
+        "details",
+        "summary",
+        "table",
+    ]
+    assert "Show all 3" in parsed.text
+    assert not page(Table("t", ["a", "b"], [["c", "d"]])).attributes("details")
+    assert not page(Table("t", ["", ""], [["c", "d"]])).attributes("thead")
+
+
 # --- numbers
 
 
@@ -288,8 +296,8 @@ def test_smoothing_is_the_mean_of_the_points_around(page) -> None:
     slow = [y[max(0, i - 3) : i + 4].mean() for i in range(40)]
     np.testing.assert_allclose(_running_mean(y, 6), slow, atol=1e-12)
     parsed = page(Curves("c", "x", "y", {"a": (range(100), RNG.normal(size=100))}, smooth=True))
-    pale, strong = paths(parsed, "line pale")[0], paths(parsed, "line")[0]
-    assert np.diff(strong[:, 1]).std() < 0.5 * np.diff(pale[:, 1]).std()
+    thin, thick = paths(parsed, "line thin")[0], paths(parsed, "line")[0]
+    assert np.diff(thick[:, 1]).std() < 0.5 * np.diff(thin[:, 1]).std()
 
 
 def test_a_chart_is_described_for_those_who_do_not_see_it(page) -> None:
@@ -394,7 +402,11 @@ def test_a_log_becomes_curves_of_loss_and_score(page) -> None:
     assert isinstance(score, Curves)
     assert loss.series["loss"][1] == tuple(1 / s for s in range(10, 500, 10))
     assert score.series["validation"] == ((100, 400, 490), (0.5, 0.91234, 0.9))
-    assert "Best: 0.9123 at step 400." in page(loss, score).text
+    text = page(loss, score).text
+    assert "The loss on the training patches; it should fall. Thin: raw values. Thick: running mean." in text
+    assert (
+        "The score on the held-out images, which the network never trains on; it should rise. Best: 0.9123 at step 400."
+    ) in text
 
 
 @pytest.mark.parametrize(

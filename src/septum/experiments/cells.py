@@ -25,8 +25,8 @@ from septum.experiments.fold import AVERAGING, Fold, Reference, Summary, fold_fo
 from septum.machine.generators import drain
 from septum.model.model import Model
 from septum.model.predict import segment
-from septum.report.page import Picture, Pictures, Section, Table
 from septum.report.run import LEGEND
+from septum.report.sections import Picture, Pictures, Section, Table
 from septum.training.holdout import hold_out, nothing_held_out
 from septum.training.patches import prepare
 from septum.training.records import ImagesDone

@@ -19,8 +19,10 @@ from septum.data.labels import read_labels
 from septum.errors import ConfigError, DatasetError
 from septum.machine.generators import drain
 from septum.model.predict import segment
-from septum.report.page import Picture, Pictures, Section, Text, training_sections, write_page
+from septum.report.page import write_page
 from septum.report.run import LEGEND, score_headline
+from septum.report.sections import Picture, Pictures, Section, Text
+from septum.report.training_curves import training_sections
 from septum.training.fit import fit
 from septum.training.holdout import nothing_held_out
 from septum.training.recipe import recipe

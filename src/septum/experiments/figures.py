@@ -15,7 +15,7 @@ from septum.core.overlay import Rgb, colour, to_rgb
 from septum.core.region import expand, relative_to, shape_of, whole
 from septum.core.tiling import ArraySource, read_mirrored, tiles
 from septum.core.unet import margin
-from septum.report.page import Picture
+from septum.report.sections import Picture
 
 SIDE = 1024  # pixels that a panel may have; smaller images are enlarged by a whole factor
 LARGEST = 8  # such factor

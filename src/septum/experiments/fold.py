@@ -15,7 +15,7 @@ from septum.data.dataset import Dataset, Sample
 from septum.data.files import write_text
 from septum.experiments.figures import Figure
 from septum.model.model import Model, load
-from septum.report.page import Section, Table
+from septum.report.sections import Section, Table
 from septum.training.fit import fit
 from septum.training.holdout import HoldOut
 from septum.training.recipe import recipe

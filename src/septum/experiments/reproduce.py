@@ -27,7 +27,8 @@ from septum.experiments.fold import (
     train_fold,
     write_json,
 )
-from septum.report.page import Pictures, Section, Table, Text, write_page
+from septum.report.page import write_page
+from septum.report.sections import Pictures, Section, Table, Text
 from septum.training.records import ImagesDone, Notice, Record
 
 EXPERIMENTS: Mapping[str, Experiment] = {"em": EM, "dic-hela": DIC_HELA, "phc-u373": PHC_U373}

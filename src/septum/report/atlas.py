@@ -22,7 +22,8 @@ from septum.evaluation.evaluate import WORKERS
 from septum.evaluation.object_errors import Box, ObjectError
 from septum.evaluation.reading import Arrays
 from septum.evaluation.record import Evaluation, ImageRecord
-from septum.report.page import Picture, shrink
+from septum.report.pictures import shrink
+from septum.report.sections import Picture
 
 MOST_CROPS = 5000  # crops of objects on one page; the CSV lists all
 MOST_REGIONS = 300  # crops of mismatches; as many of suspicious labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from numpy.typing import ArrayLike
@@ -30,18 +30,9 @@ from septum.report.atlas import (
     mismatch_threshold,
     pictures_by_kind,
 )
-from septum.report.page import (
-    Curves,
-    Headline,
-    Number,
-    Picture,
-    Pictures,
-    Section,
-    Table,
-    Text,
-    training_sections,
-    write_page,
-)
+from septum.report.page import write_page
+from septum.report.sections import Curves, Headline, Number, Picture, Pictures, Section, Table, Text
+from septum.report.training_curves import training_sections
 from septum.words import count
 
 _HEADLINE = {
@@ -56,16 +47,28 @@ _HEADLINE = {
     "pixel_error": "pixel error",
 }
 _MEANINGS = {
-    "f1": "F1: harmonic mean of precision and recall; a match needs IoU >= 0.5.",
-    "mean_matched_iou": "Mean IoU: overlap of the matched objects, intersection over union.",
-    "panoptic_quality": "PQ (panoptic quality): F1 times mean IoU.",
-    "mean_average_precision": "mAP: mean of the average precision at IoU 0.5 to 0.95.",
-    "aggregated_jaccard": "AJI: aggregated Jaccard index.",
-    "seg": "SEG: mean IoU of all true objects, 0 for a missed one (Cell Tracking Challenge).",
-    "det": "DET: 1 minus the normalised cost of detection errors (Cell Tracking Challenge).",
-    "pixel_error": "Pixel error: share of wrong pixels.",
-    "v_rand": "V_Rand, V_Info: agreement of the segments (ISBI 2012).",
-    "warping_error": "Warping error: share of pixels that split or merge segments (ISBI 2012).",
+    "f1": "objects found: harmonic mean of precision and recall at IoU 0.5",
+    "precision": "share of the predicted objects that match a true one",
+    "recall": "share of the true objects that are found",
+    "mean_matched_iou": "overlap of matched objects, intersection over union",
+    "panoptic_quality": "panoptic quality: F1 times mean IoU",
+    "average_precision": "average precision at IoU 0.5: matches as a share of true and invented objects",
+    "mean_average_precision": "mean of AP over IoU 0.5 to 0.95",
+    "aggregated_jaccard": "aggregated Jaccard index: IoU of the objects, with penalties for errors",
+    "seg": "mean IoU of the true objects, 0 for a missed one (Cell Tracking Challenge)",
+    "det": "detection: 1 minus the cost of the errors (Cell Tracking Challenge)",
+    "pixel_error": "share of wrong pixels; lower is better",
+    "iou": "overlap of the pixels, intersection over union",
+    "dice": "overlap of the pixels, F1",
+    "hausdorff_95_px": "distance of the outlines, 95th percentile; lower is better",
+    "hausdorff_95_um": "the same in micrometres",
+    "mean_surface_distance_px": "mean distance of the outlines; lower is better",
+    "mean_surface_distance_um": "the same in micrometres",
+    "pixel_f_error": "ISBI 2012 pixel error; lower is better",
+    "warping_error": "share of pixels that split or merge segments; lower is better (ISBI 2012)",
+    "rand_error": "disagreement on which pixels belong together; lower is better (ISBI 2012)",
+    "v_rand": "agreement on which pixels belong together (ISBI 2012)",
+    "v_info": "agreement of the segments, by information (ISBI 2012)",
 }
 _ERRORS = {
     "missed": "True objects with no prediction at IoU >= 0.5, largest error first.",
@@ -136,7 +139,8 @@ def _headline(evaluation: Evaluation) -> list[Number]:
     numbers = []
     for name, label in labels.items():
         interval = evaluation.scores[name]
-        numbers.append(Number(format_score(interval.value), label, format_interval(interval)))
+        between = f"95 %: {format_interval(interval)}" if interval.low is not None else ""
+        numbers.append(Number(format_score(interval.value), label, between))
     return numbers
 
 
@@ -180,18 +184,14 @@ def _curves(evaluation: Evaluation) -> list[Section]:
 def _score_tables(title: str, column: str, scores: Mapping[str, Interval], evaluation: Evaluation) -> list[Section]:
     """Return a table with a row per score and, if there are many classes, a table with a row per class."""
     by_class, others = split_by_class(evaluation, [name for name in listed_scores(evaluation) if name in scores])
-    reasons = {scores[name].reason for name in others}
-    without_intervals = len(reasons) == 1 and reasons != {""}  # for a single reason, which the note gives
-    header = ["score", column] if without_intervals else ["score", column, "95 % interval", "resampled over"]
+    note, with_intervals = _interval_note([scores[name] for name in others])
+    header = ["score", column, *(["95 % interval"] if with_intervals else []), "meaning"]
     rows = []
     for name, interval in ((name, scores[name]) for name in others):
-        over = interval.reason or count(interval.n, interval.unit)
-        row = [score_label(evaluation, name), format_score(interval.value), format_interval(interval) or "–", over]
-        rows.append(row[: len(header)])
-    explanations = [text for name, text in _MEANINGS.items() if name in others]
-    if any(name.startswith(("iou", "dice")) for name in others):
-        explanations.append("IoU and Dice: overlap of the pixels.")
-    tables: list[Section] = [Table(title, header, rows, " ".join([_interval_note(scores, others), *explanations]))]
+        between = [format_interval(interval) or interval.reason] if with_intervals else []
+        meaning = _MEANINGS[name.split(".")[0]]
+        rows.append([score_label(evaluation, name), format_score(interval.value), *between, meaning])
+    tables: list[Section] = [Table(title, header, rows, note)]
     if by_class:
         names = ["class", *(SCORE_NAMES[name] for name in by_class)]
         note = "One row per class, with the 95 % interval in brackets where there is one."
@@ -199,15 +199,19 @@ def _score_tables(title: str, column: str, scores: Mapping[str, Interval], evalu
     return tables
 
 
-def _interval_note(scores: Mapping[str, Interval], names: list[str]) -> str:
-    """Say how the 95 % intervals are to be read, or why there are none."""
-    reasons = {scores[name].reason for name in names}
-    if len(reasons) == 1 and (reason := reasons.pop()):
-        return f"All images together, without intervals ({reason})."
-    note = "All images together. 95 % interval: how far a score may differ by chance (bootstrap)."
-    if any(scores[name].unit == "object" and scores[name].low is not None for name in names):
+def _interval_note(intervals: Sequence[Interval]) -> tuple[str, bool]:
+    """Say how the 95 % intervals are to be read, or why there are none; and whether there are some."""
+    reasons = {interval.reason for interval in intervals}
+    if len(reasons) == 1 and "" not in reasons:
+        return f"All images together, without intervals ({reasons.pop()}).", False
+    note = "All images together. The interval shows how far a score may differ by chance"
+    for unit in ("image", "object"):
+        numbers = {interval.n for interval in intervals if interval.low is not None and interval.unit == unit}
+        note += f", from resampling {count(max(numbers), unit)}" if numbers else ""
+    note += "."
+    if any(interval.unit == "object" and interval.low is not None for interval in intervals):
         note += " Resampling the objects of a few images shows the uncertainty for these images, not for others."
-    return note
+    return note, True
 
 
 def _sentence(text: str) -> str:

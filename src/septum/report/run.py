@@ -1,10 +1,15 @@
-"""The report of a training run: curves, scores and overlays of what was held out."""
+"""The page of a training: how it went, its curves, and its predictions on what was held out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import datetime
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from septum.config import DataSource
@@ -16,47 +21,176 @@ from septum.errors import DatasetError, OutputError, SeptumError
 from septum.machine.generators import drain
 from septum.model.model import Model, load
 from septum.model.predict import segment
-from septum.report.page import Headline, Number, Picture, Pictures, Section, Table, Text, training_sections, write_page
+from septum.report.page import write_page
+from septum.report.sections import Command, Headline, Number, Picture, Pictures, Section, Table, Text
+from septum.report.settings import settings_table
+from septum.report.training_curves import training_sections
 from septum.training.holdout import hold_out, nothing_held_out
 from septum.training.memory import data_bytes, largest_bytes, room_for_data
-from septum.training.run import RunFolder
+from septum.training.run import RunConfig, RunFolder
+from septum.training.score import SCORE_NAMES, ValidationImage, validation_scores
+from septum.words import count, duration
 
 LEGEND = {"only in the truth": TRUTH, "only predicted": PREDICTION, "both": AGREEMENT, "different classes": CONFUSED}
+SCORE_LABELS = {
+    "score": "panoptic quality",
+    "f1": "F1 at IoU 0.5",
+    "mean_matched_iou": "mean IoU of matched objects",
+    "mean_iou": "mean IoU of the classes",
+    "pixel_error": "pixel error",
+}
+_SCORE_NOTES = {
+    "score": "F1 times mean IoU, 1 is perfect",
+    "f1": "how many objects are right, 1 is perfect",
+    "mean_matched_iou": "how well their outlines agree, 1 is perfect",
+    "mean_iou": "overlap with the truth, 1 is perfect",
+    "pixel_error": "share of wrong pixels, 0 is perfect",
+}
+_MOST_NAMES = 12  # of images in a cell
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """Pictures and scores of the held-out images, and the names of the others."""
+
+    pictures: Sequence[Picture]
+    rows: Sequence[Sequence[object]]
+    trained_on: Sequence[str]
 
 
 def report_run(folder: str | Path) -> Path:
     """Write report.html into a run folder and return its path; ModelError if there is no run."""
     run = RunFolder(Path(folder))
     settings, model = run.config(), load(run.model_file)
-    sections: list[Section] = [score_headline(model.card.scores)] if model.card.scores else []
-    if early := run.early_end(run.last_step()):
-        sections.append(Text("Ended early", [early.text]))
-    sections += [Text("What the scores were measured on", [model.card.held_out]), *training_sections(run.records())]
+    records = run.records()
+    held_out: _HeldOut | None = None
     try:
         if settings.held_out == nothing_held_out().description:
             raise DatasetError("nothing was held out")
         if settings.source is None:
-            raise DatasetError("the run was given arrays, not files")
-        sections.append(_overlays(run, settings.source, settings.max_memory, model))
+            raise DatasetError("the training was given arrays, not files")
+        held_out = _predict_held_out(run, settings.source, settings.max_memory, model)
+        pictures: list[Section] = _held_out_sections(held_out, model)
     except OutputError:
         raise
     except SeptumError as error:
-        sections.append(Text("Overlays", [f"There are none: {error}"]))
-    sections.append(
-        Table(
-            "Settings", ["setting", "value"], [[name, str(value)] for name, value in flat(settings.train.model_dump())]
-        )
-    )
+        pictures = [Text("Held-out images", [f"No pictures: {error}."])]
+    sections: list[Section] = [score_headline(model.card.scores)] if model.card.scores else []
+    if warnings := _warnings(run, settings):
+        sections.append(Text("Warnings", warnings))
+    sections += [
+        *pictures,
+        _next_steps(run, settings),
+        _summary(run, settings, records, model, held_out),
+        *training_sections(records, SCORE_NAMES[model.card.kind]),
+        settings_table(settings.train),
+    ]
     path = run.path / "report.html"
-    write_page(path, title=f"Training run {run.path.name}", subtitle=f"{run.last_step()} steps", sections=sections)
+    write_page(path, title=f"Training report: {run.path.name}", subtitle=_subtitle(run, records), sections=sections)
     return path
 
 
-def _overlays(run: RunFolder, source: DataSource, max_memory: int | None, model: Model) -> Section:
-    """Pictures of what was held out; a data set too large for memory is read into files meanwhile."""
+def _subtitle(run: RunFolder, records: Sequence[Mapping[str, Any]]) -> str:
+    return f"{count(run.last_step(), 'step')} in {duration(_seconds(records))}, finished on {_date(run)}"
+
+
+def _date(run: RunFolder) -> str:
+    """Return when the log was last written, such as "29 November 2026, 07:45"."""
+    finished = datetime.datetime.fromtimestamp(run.log_file.stat().st_mtime)
+    return f"{finished.day} {finished:%B %Y, %H:%M}"
+
+
+def _seconds(records: Sequence[Mapping[str, Any]]) -> float:
+    return float(max((record["seconds"] for record in records if "seconds" in record), default=0))
+
+
+def _warnings(run: RunFolder, settings: RunConfig) -> list[str]:
+    """Say if the training ended early, and which settings were lowered."""
+    early = run.early_end(run.last_step())
+    warnings = [f"The training ended early: {early.text}."] if early else []
+    if settings.asked:
+        now = settings.train.model_dump()
+        lowered = ", ".join(f"{name} {now[name]:g} instead of {asked:g}" for name, asked in settings.asked.items())
+        warnings.append(f"Settings were lowered: {lowered}.")
+        warnings += [f"Reason: {reason}." for reason in settings.changes]
+    return warnings
+
+
+def _summary(
+    run: RunFolder,
+    settings: RunConfig,
+    records: Sequence[Mapping[str, Any]],
+    model: Model,
+    held_out: _HeldOut | None,
+) -> Table:
+    """Return a table of what was trained on which data, when and for how long."""
+    names = list(settings.data) if held_out is None else held_out.trained_on
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    score = model.card.scores.get("score")
+    judged = score is not None and settings.held_out != nothing_held_out().description
+    best = str(model.card.step) + (f" ({SCORE_NAMES[model.card.kind]} {score:.4f})" if judged else "")
+    is_classes = model.card.kind == "classes"
+    budget = f" of {duration(settings.budget)} allowed" if settings.budget else ""
+    rows = [
+        ["data", "given as arrays" if settings.source is None else settings.source.data],
+        ["images" if held_out is None else "training images", f"{len(names)}: {', '.join(names[:_MOST_NAMES])}{more}"],
+        ["scores measured on", model.card.held_out],
+        ["labels", f"classes: {', '.join(model.card.class_names)}" if is_classes else "instances"],
+        ["steps", f"{run.last_step()} of {settings.steps} planned"],
+        ["best step", f"{best}; the model has the weights of this step"],
+        ["duration", duration(_seconds(records)) + budget],
+        ["finished", _date(run)],
+        ["device", f"{settings.device}, {count(settings.threads, 'thread')}"],
+        ["versions", ", ".join(f"{name} {settings.versions[name]}" for name in ("septum", "torch"))],
+    ]
+    return Table("About this training", ["", ""], rows)
+
+
+def _next_steps(run: RunFolder, settings: RunConfig) -> Text:
+    """Return the commands to go on with."""
+    folder = shlex.quote(str(run.path))
+    paragraphs: list[str | Command] = [
+        "Segment new images with this model:",
+        Command(f"septum predict {folder} IMAGES --output predictions"),
+    ]
+    if settings.source is not None and settings.held_out != nothing_held_out().description:
+        data = shlex.quote(settings.source.data)
+        paragraphs += [
+            "Happy with the scores? Train once more on all images, including the held-out ones:",
+            Command(f"septum train {data} --output {folder} --resume --final"),
+        ]
+    return Text("Next step", paragraphs)
+
+
+def _held_out_sections(held_out: _HeldOut, model: Model) -> list[Section]:
+    scores = [name for name in SCORE_LABELS if name in model.card.scores]
+    objects = ["true objects", "predicted objects"] if model.card.kind == "instances" else []
+    return [
+        Pictures(
+            "Held-out images",
+            held_out.pictures,
+            columns=4,
+            note="The network never trained on these. Each image, its truth, its prediction, and where the two differ:",
+            legend={
+                name: LEGEND[name] for name in LEGEND if model.card.kind == "classes" or name != "different classes"
+            },
+        ),
+        Table(
+            "Scores per held-out image",
+            ["image", *objects, *(SCORE_LABELS[name] for name in scores)],
+            held_out.rows,
+            "Higher is better, except for errors.",
+        ),
+    ]
+
+
+def _predict_held_out(run: RunFolder, source: DataSource, max_memory: int | None, model: Model) -> _HeldOut:
+    """Predict what was held out; a data set too large for memory is read into files meanwhile."""
     images = shapes(source.data, labels=source.labels, channel=source.channel)
     room = room_for_data(max_memory, torch.device("cpu"), largest_bytes(images))
-    pictures = []
+    pictures: list[Picture] = []
+    rows: list[list[object]] = []
+    trained_on: list[str] = []
     with emptied(run.path / "streamed-report") as folder:
         dataset = load_dataset(
             source.data,
@@ -67,30 +201,34 @@ def _overlays(run: RunFolder, source: DataSource, max_memory: int | None, model:
             folder=folder if data_bytes(images) > room else None,
         )
         run.check_data(dataset.hashes)
-        for index, block in hold_out(dataset).blocks.items():
+        division = hold_out(dataset)
+        trained_on += [sample.name for k, sample in enumerate(dataset.samples) if division.trains_on(k)]
+        for index, block in division.blocks.items():
             sample = dataset.samples[index]
-            prediction = drain(segment(model.net, model.card.config, ArraySource(sample.image)))
-            rgb = overlay(
-                sample.image[:, *block], prediction.labels[block], truth=sample.labels[block], kind=dataset.kind
+            predicted = drain(segment(model.net, model.card.config, ArraySource(sample.image))).labels[block]
+            image, truth = sample.image[:, *block], np.asarray(sample.labels[block])
+            ignore = None if sample.ignore is None else np.asarray(sample.ignore[block])
+            nothing = np.zeros_like(truth)
+            pictures += [
+                Picture(overlay(image, nothing, kind=dataset.kind), sample.name, f"image {sample.name}"),
+                Picture(overlay(image, truth, kind=dataset.kind), "truth", f"truth of {sample.name}"),
+                Picture(overlay(image, predicted, kind=dataset.kind), "prediction", f"prediction for {sample.name}"),
+                Picture(
+                    overlay(image, predicted, truth=truth, kind=dataset.kind),
+                    "differences",
+                    f"prediction and truth of {sample.name}",
+                ),
+            ]
+            scores = validation_scores([ValidationImage(predicted, truth, ignore)], dataset.kind, dataset.n_classes)
+            objects = [len(np.setdiff1d(labels, [0])) for labels in (truth, predicted)]
+            counts = objects if dataset.kind == "instances" else []
+            rows.append(
+                [sample.name, *counts, *(scores.get(name) for name in SCORE_LABELS if name in model.card.scores)]
             )
-            pictures.append(Picture(rgb, sample.name, f"prediction and truth of {sample.name}"))
-    return Pictures("Held-out images: prediction against truth", pictures, legend=LEGEND)
+    return _HeldOut(pictures, rows, trained_on)
 
 
 def score_headline(scores: Mapping[str, float]) -> Headline:
     """Return the key numbers of a page."""
-    names = {
-        "f1": "F1 at IoU 0.5",
-        "mean_matched_iou": "mean IoU of matched objects",
-        "mean_iou": "mean IoU of the classes",
-        "pixel_error": "pixel error",
-    }
-    return Headline([Number(round(scores[key], 4), label) for key, label in names.items() if key in scores])
-
-
-def flat(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    """Return nested settings as dotted names and values."""
-    rows: list[tuple[str, object]] = []
-    for name, value in settings.items():
-        rows += flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
-    return rows
+    names = [name for name in SCORE_LABELS if name in scores and not (name == "score" and "mean_iou" in scores)]
+    return Headline([Number(round(scores[name], 4), SCORE_LABELS[name], _SCORE_NOTES[name]) for name in names])
