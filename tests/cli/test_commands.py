@@ -267,7 +267,7 @@ def test_one_small_image_is_trained_on(tmp_path):
     write_labels(tmp_path / "a_labels.tif", labels)
     outcome = run("train", tmp_path, "--output", tmp_path / "run", *TINY)
     assert outcome.code == 0, outcome.err
-    assert "one image only: its block" in outcome.err
+    assert "a single image: rows" in outcome.err
 
 
 def test_a_budget_shorter_than_the_probe_is_refused_with_one_that_is_not(data, tmp_path):

@@ -292,7 +292,7 @@ def test_a_label_of_unannotated_pixels_that_cannot_be_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("count", "said"), [
-    (1, "one image only: its block rows"),
+    (1, "a single image: rows"),
     (2, "1 of 2 images held out for validation: 1"),
     (3, "1 of 3 images held out for validation: 2"),
     (5, "1 of 5 images held out for validation: 4"),

@@ -63,7 +63,10 @@ def test_the_largest_step_that_fits_is_found_and_none_that_does_not_is_ever_take
 
 
 def test_where_not_even_the_smallest_step_fits_the_sentence_says_what_it_takes():
-    with pytest.raises(ConfigError, match="50 MB of memory were allowed, but training takes about 70 MB here"):
+    with pytest.raises(
+        ConfigError,
+        match="the memory limit is 50 MB, but training takes about 70 MB here, even with the smallest patches",
+    ):
         fit_memory(wanted(), 50 * 10**6, lambda _: 70 * 10**6, counted=lambda config: 0)
 
 
@@ -76,7 +79,7 @@ def test_what_failed_for_want_of_memory_gets_smaller_until_nothing_can():
     while config.patch > 4:
         before, config = config, smaller_step(config, MemoryError())
         assert pixels(config) < pixels(before)
-    with pytest.raises(ConfigError, match="not even one of the smallest patches fits into memory"):
+    with pytest.raises(ConfigError, match="not even a single patch of the smallest size fits into memory"):
         smaller_step(config, MemoryError())
     with pytest.raises(RuntimeError, match="another matter"):
         smaller_step(config, RuntimeError("another matter"))
@@ -86,7 +89,10 @@ def test_what_is_foreseen_not_to_fit_is_refused_before_it_is_tried():
     def never(_):
         raise AssertionError("a step was tried")
 
-    with pytest.raises(ConfigError, match="50 MB of memory were allowed, but training takes about 70 MB here"):
+    with pytest.raises(
+        ConfigError,
+        match="the memory limit is 50 MB, but training takes about 70 MB here, even with the smallest patches",
+    ):
         fit_memory(wanted(), 50 * 10**6, never, counted=lambda _: 70 * 10**6)
 
 
@@ -139,7 +145,7 @@ def test_an_image_that_takes_too_much_by_itself_is_refused_before_it_is_read():
     needed = 20000 * 10000 * (3 * (2 + 8) + 52)
     assert largest_bytes(shapes) == needed
     check_largest(shapes, resident() + needed + 10**8)
-    with pytest.raises(ConfigError, match=r"1000 MB of memory were allowed, but the program, .* takes \d+ MB"):
+    with pytest.raises(ConfigError, match=r"the memory limit is 1000 MB, but preparing the largest image takes \d+ MB"):
         check_largest(shapes, 10**9)
 
 
@@ -202,7 +208,7 @@ def test_a_training_that_cannot_fit_is_refused_before_it_holds_what_it_may_not(t
         "--max-memory",
         "700MB",
     ]
-    assert peak_of(tmp_path, *words, refused="700 MB of memory were allowed, but training takes about") <= 700e6
+    assert peak_of(tmp_path, *words, refused="the memory limit is 700 MB, but training takes about") <= 700e6
     assert not (tmp_path / "run").exists()
 
 

@@ -1,4 +1,4 @@
-"""Honest validation: which images, or which block of the only one, the network is judged on and never trained on."""
+"""Honest validation: which images, or which block of a single image, are scored and never trained on."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from septum.data.kind import components
 
 @dataclass(frozen=True)
 class HoldOut:
-    """What is kept apart. `blocks` maps a sample's index to the part that is judged."""
+    """What is held out. `blocks` maps the index of a sample to the region that is scored."""
 
     blocks: dict[int, Region]
-    guards: dict[int, Region]  # the block and its guard band, whose labels carry no weight
+    guards: dict[int, Region]  # the block with its guard band: pixels of weight zero in training
     description: str
 
     def trains_on(self, index: int) -> bool:
-        """Whether any part of a sample is for training."""
+        """Whether any part of a sample is trained on."""
         return index not in self.blocks or index in self.guards
 
 
 def hold_out(dataset: Dataset) -> HoldOut:
-    """Choose what to validate on.
+    """Choose what to hold out for validation.
 
-    Of two or more images, a fifth (at least one): contiguous frames, since neighbours in a stack or video are alike;
-    those with the most annotated pixels, the last of equals, of all that hold an object and leave every class that is
-    annotated for the training. Of a single image, or if no such frames exist, of the one with the most annotated
-    pixels: the end of it, with a quarter of what is annotated, whose share of foreground is nearest to the whole
-    image's, by the same conditions if that can be; a guard of one median object diameter around it, at most a quarter
-    of the side, is neither trained on nor judged.
+    Two or more images: a fifth of them, at least one. They are consecutive, since neighbours in a stack or video are
+    alike, contain an object, and leave every annotated class to the training. Of all such choices, the one with the
+    most annotated pixels; of equal ones, the last.
+
+    A single image, or no such choice: a block at one end of the image with the most annotated pixels. It has a quarter
+    of the annotated pixels; of the four ends, the one whose share of foreground is nearest to the whole image's, if
+    possible by the conditions above. A guard around it, as wide as the median object but at most a quarter of the side,
+    is neither trained on nor scored.
     """
     samples, known = dataset.samples, [_classes(sample, dataset.kind) for sample in dataset.samples]
     count = max(1, len(samples) // 5)
@@ -58,24 +60,24 @@ def hold_out(dataset: Dataset) -> HoldOut:
 
 
 def largest(held_out: HoldOut, dataset: Dataset) -> HoldOut:
-    """Return the hold-out with only the largest of its images."""
+    """Return the largest of the held-out images alone."""
     index = max(held_out.blocks, key=lambda index: dataset.samples[index].labels.size, default=None)
     return held_out if index is None else replace(held_out, blocks={index: held_out.blocks[index]})
 
 
 def pixels_of(held_out: HoldOut, dataset: Dataset, context: int = 0) -> int:
-    """Return the number of pixels of the images that are predicted to judge what is held out, with those around."""
+    """Return the number of pixels of the held-out images, each with `context` pixels on every side."""
     shapes = [dataset.samples[index].labels.shape for index in held_out.blocks]
     return sum((height + 2 * context) * (width + 2 * context) for height, width in shapes)
 
 
 def nothing_held_out() -> HoldOut:
-    """Return the hold-out of a final training on everything."""
+    """Hold out nothing, as for a final training on all images."""
     return HoldOut({}, {}, "nothing held out: trained on everything")
 
 
 def _part_of(sample: Sample, index: int, needed: set[int], dataset: Dataset) -> HoldOut:
-    """Hold out a quarter of one image, if possible with objects, and with all `needed` classes outside the guard."""
+    """Hold out a block of one image, if possible with objects, and with all `needed` classes outside the guard."""
     guard = _object_diameter(sample.labels, dataset.kind)
     whole = np.mean(_labels_known(sample, ...) > 0)
     known = np.ones(sample.labels.shape, bool) if sample.ignore is None or sample.ignore.all() else ~sample.ignore
@@ -86,21 +88,21 @@ def _part_of(sample: Sample, index: int, needed: set[int], dataset: Dataset) -> 
         rest[ends[1]] = False
         learned = _as_classes(_labels_known(sample, rest), dataset.kind)
         share = np.mean(judged > 0) if judged.size else np.inf
-        taken = int(known[ends[1]].sum())  # from the training
+        taken = int(known[ends[1]].sum())  # annotated pixels that the training loses
         return not needed <= learned, not (judged > 0).any(), float(abs(share - whole)), taken
 
     block, guarded = min((_end_block(known, end, guard) for end in range(4)), key=unfairness)
     width = max(wide - cut for cut, wide in zip(shape_of(block), shape_of(guarded), strict=True))
     area = f"rows {block[0].start}-{block[0].stop - 1}, columns {block[1].start}-{block[1].stop - 1}"
     if len(dataset.samples) == 1:
-        why = "one image only: its block"
+        why = "a single image:"
     else:
-        why = f"no whole image can be spared, each alone has a class or the only objects: of {sample.name} the block"
+        why = f"every image is needed for training, for a class or for objects that no other has: of {sample.name},"
     return HoldOut(
         {index: block},
         {index: guarded},
-        f"{why} {area} held out for validation, with a guard of {width} pixels around it; "
-        "scores on a block of the same image are optimistic",
+        f"{why} {area} are held out for validation, with a guard of {width} pixels; "
+        "validating on part of a training image gives optimistic scores",
     )
 
 
@@ -111,7 +113,7 @@ def _labels_known(sample: Sample, where: Any) -> np.ndarray:
 
 
 def _as_classes(labels: np.ndarray, kind: Kind) -> set[int]:
-    """Which classes occur; of instances background 0 and foreground 1."""
+    """Return the classes that occur; for instances, 0 is background and 1 is foreground."""
     classes = labels > 0 if kind == "instances" else labels
     return set(np.flatnonzero(np.bincount(classes)).tolist())
 
@@ -121,12 +123,12 @@ def _classes(sample: Sample, kind: Kind) -> set[int]:
 
 
 def _annotated(sample: Sample) -> float:
-    """Annotated share of the pixels."""
+    """Share of annotated pixels."""
     return 1.0 if sample.ignore is None else float(np.mean(~sample.ignore))
 
 
 def _end_block(known: np.ndarray, end: int, guard: int) -> tuple[Region, Region]:
-    """The bottom, top, right or left of an image with a quarter of what is annotated, and the same with its guard."""
+    """The bottom, top, right or left of an image, with a quarter of its annotated pixels; and that with its guard."""
     axis, at_start = (0, end == 1) if end < 2 else (1, end == 3)
     size, counts = known.shape[axis], known.sum(1 - axis)  # of every row or column
     counts = counts if at_start else counts[::-1]
@@ -139,7 +141,7 @@ def _end_block(known: np.ndarray, end: int, guard: int) -> tuple[Region, Region]
 
 
 def _object_diameter(labels: np.ndarray, kind: Kind) -> int:
-    """Median equivalent diameter of the objects, in pixels, at least 8; of classes, of their connected pieces."""
+    """Median equivalent diameter of the objects in pixels, at least 8; for classes, of their connected components."""
     if labels.max() <= 1:
         areas = np.bincount(ndimage.label(labels > 0)[0].ravel())[1:]
     else:

@@ -1,4 +1,4 @@
-"""How much memory a process holds and a training takes: measured, and what to do when there is too little."""
+"""How much memory a process holds and a training takes: measured, and what to do if there is too little."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ LARGEST_GROWTH = 2.0  # of a measured step over the one before it, in pixels
 
 
 def tile_memory(limit: int | None, left: int, unet: UNetConfig, shapes: Iterable[Sequence[int]]) -> int:
-    """Bytes that a tile may take when images of these (Y, X) shapes are predicted to judge a training.
+    """Bytes that a tile may take when images of these (Y, X) shapes are predicted in a validation.
 
-    Half of what is `left` beside data and weights, up to a quarter of the limit; at least what the smallest tile takes.
+    Half of what is `left` beside data and weights, at most a quarter of the limit; at least that of the smallest tile.
     """
     if limit is None:
         return DEFAULT_MEMORY
@@ -34,7 +34,7 @@ def tile_memory(limit: int | None, left: int, unet: UNetConfig, shapes: Iterable
 
 
 def data_bytes(shapes: Iterable[Shape]) -> int:
-    """Return the bytes of a data set in memory, with what a training makes of it.
+    """Return the bytes of a data set in memory, with the arrays that a training derives from it.
 
     Per pixel: the image as in its file and as float32, labels, ignore mask, class, weight, and a position.
 
@@ -47,24 +47,24 @@ def data_bytes(shapes: Iterable[Shape]) -> int:
 
 
 def largest_bytes(shapes: Iterable[Shape]) -> int:
-    """Return the bytes that the largest image of a data set takes at most while it is checked and made ready.
+    """Return the bytes that the largest image of a data set takes at most while it is checked and prepared.
 
-    Per pixel: measured 52 beside the image itself, most of them for the objects that are told apart in its labels.
+    Per pixel: 52 beside the image itself (measured), most of them to find the objects in its labels.
     """
     return max((one.height * one.width * (one.channels * (one.itemsize + 8) + 52) for one in shapes), default=0)
 
 
 def check_largest(shapes: Iterable[Shape], limit: int) -> None:
-    """Raise ConfigError if one image of a data set would by itself take more than this process may hold."""
+    """Raise ConfigError if a single image of a data set needs more memory than this process may hold."""
     if (needed := resident() + largest_bytes(shapes)) > limit:
         raise ConfigError(
-            f"{limit / 1e6:.0f} MB of memory were allowed, but the program, with the largest image while it is made "
-            f"ready, takes {needed / 1e6:.0f} MB; raise --max-memory, or cut large images and their labels into parts"
+            f"the memory limit is {limit / 1e6:.0f} MB, but preparing the largest image takes {needed / 1e6:.0f} MB; "
+            "raise --max-memory, or cut large images and their labels into parts"
         )
 
 
 def room_for_data(limit: int | None, device: torch.device, largest: int) -> int:
-    """Return the bytes that a data set may take before it is streamed, while its largest image is made ready."""
+    """Return the bytes that a data set may take before it is streamed, while its largest image is prepared."""
     left = (default_limit() if limit is None or device.type == "cuda" else limit) - resident()
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
@@ -73,7 +73,7 @@ def room_for_data(limit: int | None, device: torch.device, largest: int) -> int:
 
 
 def state_bytes(config: TrainConfig) -> int:
-    """Bytes of what a training keeps: weights, their gradients, the optimiser's moments and the average.
+    """Bytes of the weights, their gradients, the optimiser's moments and the average.
 
     Examples
     --------
@@ -86,40 +86,41 @@ def state_bytes(config: TrainConfig) -> int:
 
 
 def step_bytes(config: TrainConfig) -> int:
-    """Bytes that a step takes beside that: feature maps, gradients of the largest ones, weights in another form."""
+    """Bytes that a step takes beside `state_bytes`: feature maps, their gradients, weights in another order."""
     side = input_size(config.patch, config.unet.depth)
     values = sum(width * math.prod(sizes) for _, _, width, _, sizes in layers(config.unet, (side, side)))
     return int(4 * FEATURE_MAP_COPIES * config.batch * values + 4 * n_weights(config.unet))
 
 
 def libraries_bytes() -> int:
-    """Bytes that a process grows by in its first steps, beside their arrays; none where there was one before."""
-    return 0 if "torch._dynamo" in sys.modules else LIBRARY_BYTES  # which PyTorch loads with the first optimiser
+    """Bytes that a process grows by in its first steps, beside their arrays; 0 if it has taken steps before."""
+    return 0 if "torch._dynamo" in sys.modules else LIBRARY_BYTES  # PyTorch loads it with the first optimiser
 
 
 def fit_memory(
     config: TrainConfig, limit: int, peak: Callable[[TrainConfig], int], counted: Callable[[TrainConfig], int]
 ) -> TrainConfig:
-    """Return the largest patch and batch, up to those of the settings, whose steps stay within a limit of memory.
+    """Return the largest patch and batch, up to those of the settings, whose steps stay within a memory limit.
 
-    Steps of rising size are measured, each only if it is foreseen to fit: the first one by counting, the second by what
-    the first one took and the count of what comes on top, later ones by a straight line through the two before.
+    Steps of rising size are measured, each only if it is expected to fit. The expectation is counted for the first;
+    for the second, it is the measured first plus the counted difference; later it is a straight line through the two
+    before.
 
     Parameters
     ----------
     config : TrainConfig
-        What is wanted.
+        The settings without a limit.
     limit : int
         Bytes that the process may hold.
     peak : callable
-        Takes steps with other settings and returns the most that the process has held, in bytes.
+        Takes steps with the given settings and returns the most that the process has held, in bytes.
     counted : callable
-        Returns what is to be expected of that, without a step.
+        Returns what to expect of `peak`, without a step.
 
     Raises
     ------
     ConfigError
-        If even the smallest patch takes too much; where that can be foreseen, before it is tried.
+        If even the smallest patch takes too much; if that is expected, before it is tried.
 
     Examples
     --------
@@ -136,7 +137,7 @@ def fit_memory(
     if (needed := counted(rising[0])) > limit:
         raise _too_little(limit, needed)
 
-    def foreseen(step: TrainConfig) -> float:
+    def expected(step: TrainConfig) -> float:
         if len(measured) == 1:
             return measured[0][1] + counted(step) - counted(rising[0])
         (x0, y0), (x1, y1) = measured[-2:]
@@ -152,7 +153,7 @@ def fit_memory(
         tried = [
             step
             for step in rising
-            if taken < pixels(step) <= LARGEST_GROWTH * taken and foreseen(step) <= PLANNED_SHARE * limit
+            if taken < pixels(step) <= LARGEST_GROWTH * taken and expected(step) <= PLANNED_SHARE * limit
         ]
     if fitting is None:
         raise _too_little(limit, measured[-1][1])
@@ -161,8 +162,8 @@ def fit_memory(
 
 def _too_little(limit: int, needed: int) -> ConfigError:
     return ConfigError(
-        f"{limit / 1e6:.0f} MB of memory were allowed, but training takes about {needed / 1e6:.0f} MB here, "
-        "even with the smallest patches; raise --max-memory, give fewer images or make the network narrower"
+        f"the memory limit is {limit / 1e6:.0f} MB, but training takes about {needed / 1e6:.0f} MB here, even with the "
+        "smallest patches; raise --max-memory, use fewer images or a narrower network"
     )
 
 
@@ -182,12 +183,14 @@ def smaller_step(config: TrainConfig, error: Exception) -> TrainConfig:
         return config.with_changes({"batch": config.batch // 2})
     sizes = [size for size in _patches(config) if size <= 0.75 * config.patch]
     if not sizes:
-        raise ConfigError("not even one of the smallest patches fits into memory; make the network narrower") from error
+        raise ConfigError(
+            "not even a single patch of the smallest size fits into memory; use a narrower network"
+        ) from error
     return config.with_changes({"patch": sizes[-1]})
 
 
 def pixels(config: TrainConfig) -> int:
-    """Pixels that go into the network in one step."""
+    """Number of pixels that go into the network in one step."""
     return config.batch * input_size(config.patch, config.unet.depth) ** 2
 
 
@@ -204,7 +207,7 @@ def patches_text(config: TrainConfig) -> str:
 
 
 def _patches(config: TrainConfig) -> list[int]:
-    """Sizes of patches that the network has, up to that of the settings."""
+    """Patch sizes that the network allows, up to that of the settings."""
     lost, step = 2 * margin(config.unet.depth), 2**config.unet.depth
     sides = range(input_size(1, config.unet.depth), input_size(config.patch, config.unet.depth) + 1, step)
     return [side - lost for side in sides]

@@ -23,12 +23,12 @@ from septum.training.holdout import HoldOut
 
 @dataclass(frozen=True)
 class TrainingImage:
-    """One image as the network sees it, with what it shall learn from it."""
+    """One image as the network sees it, with the classes and weights to learn."""
 
     image: Tensor  # (C, Y, X) float32, normalised
     classes: Tensor  # (Y, X) uint8
-    weights: Tensor  # (Y, X) float32, 0 where nothing is known or where it is held out
-    positions: np.ndarray  # flat indices of the pixels that carry weight
+    weights: Tensor  # (Y, X) float32, 0 where not annotated or held out
+    positions: np.ndarray  # flat indices of the pixels with weight
     normalization: Normalization  # of the image
 
     @property
@@ -38,7 +38,7 @@ class TrainingImage:
 
     @property
     def count(self) -> int:
-        """How many pixels carry weight."""
+        """Number of pixels with weight."""
         return len(self.positions)
 
     @property
@@ -46,16 +46,16 @@ class TrainingImage:
         return self.image.device
 
     def under(self, grid: Tensor) -> tuple[TrainingImage, Tensor]:
-        """Return the part that a grid reads, and the grid in its coordinates: here the whole."""
+        """Return the region that a sampling grid reads, here the whole, and the grid in its coordinates."""
         return self, grid
 
 
 @dataclass(frozen=True, eq=False)
 class StreamedImage:
-    """The same in files, of which a patch reads its part."""
+    """The same in files, of which a patch reads the region that it needs."""
 
     shape: tuple[int, ...]  # (C, Y, X)
-    count: int  # of the pixels that carry weight
+    count: int  # of pixels with weight
     device: torch.device  # for the patches
     normalization: Normalization  # of the image
     image: ArrayField[np.ndarray] = ArrayField()
@@ -64,7 +64,7 @@ class StreamedImage:
     positions: ArrayField[np.ndarray] = ArrayField()
 
     def under(self, grid: Tensor) -> tuple[TrainingImage, Tensor]:
-        """Return the part that a grid reads, and the grid in its coordinates."""
+        """Return the region that a sampling grid reads, and the grid in its coordinates."""
         region, grid = augment.window(self.shape[1:], grid)
 
         def read(array: np.ndarray) -> Tensor:
@@ -80,7 +80,7 @@ Images = Sequence[TrainingImage] | Sequence[StreamedImage]
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from."""
+    """The patches of one step."""
 
     images: Tensor  # (N, C, y + 2 margin, x + 2 margin)
     classes: Tensor  # (N, y, x) int64
@@ -89,7 +89,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class _Encoded:
-    """An image on its way: what is to be learned is known, its weight not yet."""
+    """An image whose classes are known, but not yet their weights."""
 
     sample: Sample
     classes: ArrayField[np.ndarray] = ArrayField()
@@ -97,9 +97,9 @@ class _Encoded:
 
 
 def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: torch.device) -> Images:
-    """Normalise the images, encode the labels and weigh every pixel. Class balance is counted over all of them.
+    """Normalise the images, encode the labels and weight every pixel; classes are balanced over all images.
 
-    Of a data set in files, into more files.
+    The arrays of a data set in files are written into more files.
     """
     target, keep = TARGETS[config.target], dataset.keep
     encoded, counts = [], np.zeros(config.unet.n_classes, int)
@@ -113,7 +113,7 @@ def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: to
         known = ignore | target.ambiguous(labels, ignore) if ignore.any() else ignore
         classes = target.encode(labels)
         counts += np.bincount(classes[~known].ravel(), minlength=config.unet.n_classes)
-        # Labels that are held out shall not even bend the weights beside them.
+        # Held-out labels must not influence the weights of the pixels beside them.
         encoded.append(_Encoded(replace(sample, labels=keep(labels)), keep(classes), keep(known)))
     balance = class_weights(counts)
     images, streamed = [], []
@@ -135,9 +135,9 @@ def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: to
 
 
 def draw_batch(images: Images, config: TrainConfig, step: int, samples: Iterable[int]) -> Batch:
-    """Draw, warp and grey-shift patches of one step, each a function of (seed, step, sample) alone.
+    """Draw the patches of one step, deform them and change their grey values; a function of (seed, step, sample).
 
-    The centre of a patch is uniform over all pixels that carry weight.
+    The centre of a patch is uniform over all pixels with weight.
     """
     lost = margin(config.unet.depth)
     size = input_size(config.patch, config.unet.depth)
@@ -154,7 +154,7 @@ def draw_batch(images: Images, config: TrainConfig, step: int, samples: Iterable
         geometries.append(augment.draw_geometry(config.augment, generator(config.seed, step, sample, "geometry")))
         rng = generator(config.seed, step, sample, "grey")
         greys.append(augment.draw_grey(config.augment, rng, channels=image.shape[0]))
-    # The middle of an even number of pixels lies between two: without a rotation nothing is interpolated.
+    # The middle of an even number of pixels lies between two, so that nothing is interpolated without a rotation.
     grid = augment.sampling_grid(geometries, np.array(centres) + 0.5, (size, size), images[0].device)
     parts, grids = zip(*map(lambda image, one: image.under(one), chosen, grid), strict=True)
     grid = torch.stack(grids)

@@ -28,7 +28,7 @@ from septum.training.request import TrainingRequest
 from septum.training.run import RunConfig
 from septum.training.schedule import Probe, Schedule, plan_steps
 from septum.training.step import State, determinism_slowdown, new_state, train_step
-from septum.training.validate import Part, bytes_kept, choose_decoding, judged, predictions
+from septum.training.validate import Part, bytes_kept, choose_decoding, pooled_scores, predictions
 
 
 def begin_run(request: TrainingRequest, images: Images) -> RunConfig:
@@ -127,7 +127,7 @@ class Trial:
             self.step(state, config, number)
         with without_cached_memory(self.request.max_memory):
             parts = predictions(state.average, config, dataset, self.held_out, self.tile_memory)
-            judged(parts, config.decoding, config, dataset)
+            pooled_scores(parts, config.decoding, config, dataset)
         self.step(state, config, 2)
 
 

@@ -1,4 +1,4 @@
-"""From a budget of time to a number of steps, and from a recipe to the settings of a training."""
+"""From a recipe to the settings of a training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from septum.machine.device import fastest_precision
 def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[str, Any] | None = None) -> TrainConfig:
     """Return the settings of a recipe for a data set, with the user's changes.
 
-    ``paper``: the paper's network and training to the letter; learning rate and schedule are ours, since the paper
-    does not state them (docs/baseline.md). ``fast``: the same network family, narrower on a CPU, normalised by image,
-    trained with Adam; instances by their cores, with classes in balance; of classes the overlap counts too (Dice). Its
-    settings come from a contest (benchmarks/contest.py).
+    ``paper``: network and training exactly as published. The paper does not state the learning rate and its schedule;
+    these are ours (docs/baseline.md).
+
+    ``fast``: the same kind of network, narrower on a CPU, with normalisation and Adam. Instances are learned as cores
+    and rims, with balanced classes; for labels of classes the loss includes Dice. The settings were chosen by
+    benchmarking (benchmarks/contest.py).
     """
     changes = dict(changes or {})
     kind = dataset.kind
@@ -65,11 +67,11 @@ def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[s
 
 
 def _sizes(samples: Sequence[Sample], target: InstanceTarget) -> Decoding:
-    """What the training labels say about sizes.
+    """Return the sizes that decode predictions, from the training labels.
 
-    Debris: smaller than a quarter of the smallest object that neither the edge of its image nor that of what is
-    annotated cuts. Holes: as small, and
-    smaller than any hole in the labels. Reach: what the representation needs to give every object all of its pixels.
+    Debris is smaller than a quarter of the smallest whole object: one that neither the edge of its image nor pixels
+    without annotation cut. Holes to fill are as small, and smaller than any hole in the labels. The reach is what the
+    representation needs to return all of its pixels to every object.
     """
     objects = [size for size in map(smallest_inner_object, map(_uncut, samples)) if size]
     debris = min(objects, default=0) // 4
@@ -82,7 +84,7 @@ def _sizes(samples: Sequence[Sample], target: InstanceTarget) -> Decoding:
 
 
 def _uncut(sample: Sample) -> np.ndarray:
-    """The labels without objects beside pixels that are not annotated."""
+    """The labels without the objects beside pixels that are not annotated."""
     if sample.ignore is None:
         return sample.labels
     beside = ndimage.binary_dilation(sample.ignore, np.ones((3, 3)))

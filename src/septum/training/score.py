@@ -1,4 +1,4 @@
-"""The few scores that a training is steered by, pooled over what is held out."""
+"""The scores of a validation, pooled over the held-out images."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from septum.choices import Kind
 from septum.core.metrics import matching, overlap
 
-SCORE_NAMES: Mapping[Kind, str] = {"instances": "panoptic quality", "classes": "mean IoU"}  # what "score" is
+SCORE_NAMES: Mapping[Kind, str] = {"instances": "panoptic quality", "classes": "mean IoU"}  # of "score"
 
 
 @dataclass(frozen=True)
 class ValidationImage:
-    """One predicted (Y, X) label image, its truth, and where nothing is scored."""
+    """A predicted (Y, X) label image, its truth, and the pixels that are not scored."""
 
     predicted: np.ndarray
     truth: np.ndarray
@@ -23,10 +23,10 @@ class ValidationImage:
 
 
 def validation_scores(images: Iterable[ValidationImage], kind: str, n_classes: int) -> dict[str, float]:
-    """Return scores by name; `score` is the one that decides which weights are kept.
+    """Return scores by name; `score` decides which weights are kept.
 
-    Instances: panoptic quality at IoU 0.5, which falls with every missed, invented, split or merged object and with
-    loose outlines. Classes: mean IoU over the classes that occur. Empty if there is nothing to find.
+    For instances it is the panoptic quality at IoU 0.5, which falls with every missed, invented, split or merged object
+    and with inexact outlines; for classes, the mean IoU of those that occur. Empty if there is nothing to find.
     """
     if kind == "instances":
         matched, found = [], False

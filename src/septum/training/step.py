@@ -27,7 +27,7 @@ SAME_ANSWER = 1e-3  # share of the largest answer, below which differences betwe
 
 @dataclass
 class State:
-    """What a training consists of between two steps."""
+    """The state of a training between two steps."""
 
     net: UNet
     average: UNet  # exponential average of the weights, or the same network
@@ -35,11 +35,11 @@ class State:
     step: int = 0
     best: float = -math.inf
     seconds: float = 0.0
-    losses: tuple[float, ...] = ()  # since the last line of the log
+    losses: tuple[float, ...] = ()  # since the last log line
     collapsed_steps: int = 0  # in a row, with the same answer for every pixel
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All tensors that a continued training needs."""
+        """All tensors that a resumed training needs."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         if self.average is not self.net:
             tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
@@ -48,7 +48,7 @@ class State:
         return {name: value.detach() for name, value in tensors.items()}
 
     def load(self, tensors: dict[str, torch.Tensor], numbers: dict[str, Any]) -> None:
-        """Continue from what `tensors` and `numbers` returned; tensors are taken out one by one, for their memory."""
+        """Continue from what `tensors` and `numbers` returned; empties `tensors`, to free memory on the way."""
         for prefix, net in (("net.", self.net), ("average.", self.average)):
             part = {name.removeprefix(prefix): tensors.pop(name) for name in [*tensors] if name.startswith(prefix)}
             if part:
@@ -59,7 +59,7 @@ class State:
         for name in [name for name in tensors if name.startswith("optimizer.")]:
             _, number, key = name.split(".", 2)
             value, like = tensors.pop(name), parameters[int(number)]
-            if value.shape == like.shape:  # a fused optimiser takes them to lie in memory as the weights do
+            if value.shape == like.shape:  # a fused optimiser expects the memory order of the weights
                 value = torch.empty_like(like, requires_grad=False).copy_(value)
             else:
                 value = value.clone()
@@ -71,7 +71,7 @@ class State:
         self.losses, self.collapsed_steps = tuple(numbers["losses"]), numbers.get("blind", 0)
 
     def numbers(self) -> dict[str, Any]:
-        """All numbers that a continued training needs."""
+        """All numbers that a resumed training needs."""
         best = None if math.isinf(self.best) else self.best
         losses = list(self.losses)
         return {
@@ -84,7 +84,7 @@ class State:
 
 
 def new_state(config: TrainConfig, device: torch.device, start: Model | None = None, seconds: float = 0.0) -> State:
-    """Begin: weights drawn by the seed, or those of a model."""
+    """Return the first state: weights drawn by the seed, or those of a model."""
     net = UNet(config.unet, config.seed)
     if start is not None:
         net.load_state_dict(start.net.state_dict())
@@ -109,7 +109,7 @@ def new_state(config: TrainConfig, device: torch.device, start: Model | None = N
 def train_step(
     state: State, images: Images, config: TrainConfig, steps: int, processes: Processes = SINGLE_PROCESS
 ) -> float:
-    """Take one step: draw, predict, compare, change the weights. Returns the loss."""
+    """Take one step: draw a batch, predict, compute the loss, update the weights. Returns the loss."""
     samples = range(processes.rank, config.batch, processes.count)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, state.step, steps)
@@ -127,7 +127,7 @@ def train_step(
     processes.sum_gradients(state.net)
     state.optimizer.step()
     if state.average is not state.net:
-        keep = min(config.weight_average, (1 + state.step) / (10 + state.step))  # follow closely at first
+        keep = min(config.weight_average, (1 + state.step) / (10 + state.step))  # a short average at first
         with torch.no_grad():
             torch._foreach_lerp_(list(state.average.parameters()), list(state.net.parameters()), 1 - keep)
     collapsed = is_collapsed(logits, batch, processes)
@@ -161,19 +161,19 @@ def determinism_slowdown(step: Callable[[int], object]) -> float:
                 begin = time.perf_counter()
                 step(number)
                 times.append(time.perf_counter() - begin)
-            medians.append(statistics.median(times[1:]))  # the first one pays for allocations
+            medians.append(statistics.median(times[1:]))  # without the first, which pays for allocations
     finally:
         torch.use_deterministic_algorithms(True)
     return medians[1] / medians[0]
 
 
 def memory_format(config: TrainConfig, device: torch.device) -> torch.memory_format:
-    """Channels last where convolutions run in bfloat16, for which that is the faster order; in float32 as predicted."""
+    """Channels last for bfloat16, where it is the faster order; for float32 as in predictions."""
     return torch.channels_last if config.precision == "bfloat16" else fastest_order(device)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Learning rate of a step: a linear rise over the warm-up, then constant or a cosine to zero.
+    """Return the learning rate of a step: a linear rise in the warm-up, then constant or a cosine decay to zero.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The curves of a training for TensorBoard, beside its own log."""
+"""TensorBoard curves of a training."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from septum.errors import ConfigError
-from septum.training.records import Changed, Planned, StepDone, Validated
+from septum.training.records import Changed, Planned, Record, StepDone, Validated
 
 
 class TensorBoard:
-    """Listens to the records of a training and writes its loss and scores as event files.
+    """Writes the loss and scores in the records of a training as event files.
 
     Raises
     ------
@@ -23,22 +23,23 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ConfigError(
-                '--tensorboard needs the package tensorboard; pip install "septum[track]", or leave it out: '
-                "log.jsonl and septum report have the same curves"
+                "--tensorboard needs the package tensorboard; install it with pip install tensorboard, or leave the "
+                "option out: log.jsonl and septum report have the same curves"
             ) from None
         self.folder, self.open = folder, SummaryWriter
         self.writer: Any = None
 
-    def show(self, record: Any) -> None:
-        """Write what a record says."""
-        if isinstance(record, Planned | Changed):  # what was written beyond this step will be done again
-            self.close()
-            self.writer = self.open(str(self.folder), purge_step=record.step + 1)
-        elif isinstance(record, StepDone):
-            self.writer.add_scalar("loss", record.loss, record.step)
-        elif isinstance(record, Validated):
-            for name, score in record.scores.items():
-                self.writer.add_scalar(f"validation/{name}", score, record.step)
+    def show(self, record: Record) -> None:
+        """Write a record."""
+        match record:
+            case Planned(step=step) | Changed(step=step):  # later steps, if written, will be repeated
+                self.close()
+                self.writer = self.open(str(self.folder), purge_step=step + 1)
+            case StepDone():
+                self.writer.add_scalar("loss", record.loss, record.step)
+            case Validated():
+                for name, score in record.scores.items():
+                    self.writer.add_scalar(f"validation/{name}", score, record.step)
 
     def close(self) -> None:
         """Finish the file."""

@@ -1,4 +1,4 @@
-"""What is held out, predicted and judged; the thresholds of the decoder chosen on it."""
+"""Predicting and scoring the held-out images; choosing the thresholds of the decoder by the scores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from septum.training.step import memory_format
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A held-out image: what the network says, the truth, and where it is judged."""
+    """A held-out image: what the network predicts, the truth, and the region that is scored."""
 
     sample: Sample
     block: Region
@@ -32,7 +32,7 @@ class Part:
 
 
 def predictions(net: UNet, config: TrainConfig, dataset: Dataset, held_out: HoldOut, max_memory: int) -> Iterator[Part]:
-    """Class probabilities of what is held out, image by image."""
+    """Class probabilities of the held-out images, one by one."""
     net.eval()
     order = memory_format(config, net.output.weight.device)
     for index, block in held_out.blocks.items():
@@ -44,8 +44,8 @@ def predictions(net: UNet, config: TrainConfig, dataset: Dataset, held_out: Hold
         trim_heap()
 
 
-def judged(parts: Iterable[Part], decoding: Decoding, config: TrainConfig, dataset: Dataset) -> dict[str, float]:
-    """Scores on what is held out, pooled over it; empty if nothing is, or nothing is there to find."""
+def pooled_scores(parts: Iterable[Part], decoding: Decoding, config: TrainConfig, dataset: Dataset) -> dict[str, float]:
+    """Return the scores pooled over the held-out images; empty if there are none, or nothing to find in them."""
 
     def image(part: Part) -> ValidationImage:
         labels = decode(config.target, part.probabilities, decoding)[part.block]
@@ -56,38 +56,39 @@ def judged(parts: Iterable[Part], decoding: Decoding, config: TrainConfig, datas
 
 
 def bytes_kept(held_out: HoldOut, dataset: Dataset, config: TrainConfig) -> int:
-    """Bytes of the probabilities that are kept in memory while thresholds are chosen on what is held out."""
+    """Bytes of the probabilities that are kept in memory while thresholds are chosen."""
     if dataset.keep is not in_memory or config.kind == "classes":
         return 0
     return 4 * config.unet.n_classes * pixels_of(held_out, dataset)
 
 
-THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7)  # that are tried, those nearest to 1/2 first
-GAIN = 0.01  # of the score: what another threshold has to be better by, since few images are judged
+THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7)  # tried in this order, nearest to 1/2 first
+SMALLEST_GAIN = 0.01  # in score, for which thresholds are changed: few images are scored
 
 
 def choose_decoding(parts: Iterable[Part], config: TrainConfig, dataset: Dataset) -> tuple[Decoding, dict[str, float]]:
-    """Choose the thresholds of the decoder on what is held out, both as one and then each; the scores with them.
+    """Choose the thresholds of the decoder by the scores: first both as one, then each; return the scores, too.
 
-    Of all that come within `GAIN` of the best score, the one that was chosen before, or nearest to 1/2. Settings as
-    they were and no scores if nothing is held out, or nothing is there to find. Classes have no thresholds.
+    Of the thresholds within `SMALLEST_GAIN` of the best score, the one chosen before wins, then the one nearest to 1/2.
+    If nothing is held out, or there is nothing to find, the settings stay and there are no scores. Classes have no
+    thresholds.
     """
     decoding = config.decoding.with_changes({"seed": THRESHOLDS[0], "foreground": THRESHOLDS[0]})
     if config.kind == "classes":
-        return config.decoding, judged(parts, decoding, config, dataset)
+        return config.decoding, pooled_scores(parts, decoding, config, dataset)
     with for_a_while(dataset.keep) as keep:
 
         def kept(part: Part) -> Part:
             return replace(part, probabilities=keep(part.probabilities))
 
         parts = list(map(kept, parts))
-        scores = judged(parts, decoding, config, dataset)
+        scores = pooled_scores(parts, decoding, config, dataset)
         if not scores:
             return config.decoding, scores
         for names in (("seed", "foreground"), ("seed",), ("foreground",)):
             others = [decoding.with_changes(dict.fromkeys(names, threshold)) for threshold in THRESHOLDS]
-            scored = [(other, judged(parts, other, config, dataset)) for other in others if other != decoding]
+            scored = [(other, pooled_scores(parts, other, config, dataset)) for other in others if other != decoding]
             tried = [(decoding, scores), *scored]
             best = max(scores["score"] for _, scores in tried)
-            decoding, scores = next(entry for entry in tried if entry[1]["score"] >= best - GAIN)
+            decoding, scores = next(entry for entry in tried if entry[1]["score"] >= best - SMALLEST_GAIN)
     return decoding, scores
