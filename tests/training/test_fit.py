@@ -219,7 +219,7 @@ def test_a_clock_that_runs_out_ends_the_run_early_and_says_so(tmp_path, monkeypa
             small_config(dataset, steps=None),
             tmp_path / "run",
             held_out=hold_out(dataset),
-            budget=5.0,
+            budget=25.0,
             begin=0.0,
         )
     )
