@@ -72,11 +72,21 @@ def test_the_results_of_predict_are_paired_with_labels_ignore_and_images_beside_
     assert rule == "2 predictions matched by name, 1 with ignore masks, all with probabilities"
 
 
+def test_numbers_in_names_count_as_numbers(tmp_path):
+    names = [f"a{number}" for number in (7, 100, 20, 3, 11)]
+    write(tmp_path, *(f"{folder}/{name}.tif" for name in names for folder in ("out", "truth")))
+    found = cases_from_files(tmp_path / "out", tmp_path / "truth")
+    assert [case.name for case in found.images] == ["a3", "a7", "a11", "a20", "a100"]
+
+
 def test_images_may_lie_beside_their_labels(tmp_path):
     write(tmp_path, "out/a.tif", "cells/a.tif", "cells/a_labels.tif")
     found = cases_from_files(tmp_path / "out", tmp_path / "cells")
     assert files_of(found.images, tmp_path) == [("cells/a_labels.tif", "out/a.tif", None, None, "cells/a.tif", None)]
     assert found.rule == "out against cells"
+    write(tmp_path, "out/a_overlay.png", "out/a_overlay_0001.png")
+    again = cases_from_files(tmp_path / "out", tmp_path / "cells")
+    assert files_of(again.images, tmp_path) == files_of(found.images, tmp_path)
 
 
 def test_two_files_belong_together_whatever_they_are_called(tmp_path):

@@ -77,7 +77,9 @@ def _loader(path: Path, decode: Callable[[Path], np.ndarray]) -> Callable:
     @functools.cache
     def pixels() -> np.ndarray:
         with _damage_reported(path):
-            return decode(path)
+            decoded = decode(path)
+        decoded.flags.writeable = False  # it is kept for the next region
+        return decoded
 
     return lambda index: pixels()[index]
 

@@ -248,7 +248,9 @@ def _read_page(decode: Callable, page: Any, number: int, rows: slice, columns: s
 def _whole(path: Path, level: int) -> np.ndarray:
     """Decode a file of unusual layout at once."""
     with _complaints():
-        return np.asarray(tifffile.imread(path, series=0, level=level))
+        pixels = np.asarray(tifffile.imread(path, series=0, level=level))
+    pixels.flags.writeable = False  # it is kept for the next region
+    return pixels
 
 
 def _pixel_size(tif: tifffile.TiffFile, page: Any) -> tuple[PixelSize | None, str]:
