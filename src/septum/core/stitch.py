@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 Ids = npt.NDArray[np.int64]
 
@@ -68,30 +69,54 @@ def join(grid: Sequence[Sequence[Edges]]) -> Ids:
     array([0, 1, 1])
     """
     firsts = first_numbers([block.count for row in grid for block in row])
-    parents = np.arange(firsts[-1] + 1)
-    above: Ids | None = None
+    one, other = _touching(*_lines(grid, firsts))
+    n = int(firsts[-1]) + 1
+    graph = coo_array((np.ones(len(one), np.float32), (one, other)), shape=(n, n))
+    count, component = connected_components(graph, directed=False)
+    lowest = np.empty(count, np.int64)
+    lowest[component[::-1]] = np.arange(n)[::-1]  # of the numbers of a component, the lowest is written last
+    roots: Ids = lowest[component]
+    return roots
+
+
+def _lines(grid: Sequence[Sequence[Edges]], firsts: Ids) -> tuple[Ids, Ids]:
+    """All lines of pixels that lie side by side across the borders of blocks, with a background pixel after each."""
+    gap = np.zeros(1, np.int64)
+    lines, others = [gap], [gap]
+    above: list[Ids] = []
     number = 0
     for row in grid:
         tops, bottoms = [], []
         beside: Ids | None = None
         for block in row:
-            first = firsts[number]
-            if beside is not None:
-                _unite_lines(parents, beside, _global(block.left, first))
-            beside = _global(block.right, first)
-            tops.append(_global(block.top, first))
-            bottoms.append(_global(block.bottom, first))
+            top, bottom, left, right = (
+                np.where(line > 0, line + firsts[number], 0)
+                for line in (block.top, block.bottom, block.left, block.right)
+            )
             number += 1
-        if above is not None:
-            _unite_lines(parents, above, np.concatenate(tops))
-        above = np.concatenate(bottoms)
-    _flatten(parents)
-    return parents
+            if beside is not None:
+                lines += beside, gap
+                others += left, gap
+            beside = right
+            tops.append(top)
+            bottoms.append(bottom)
+        if above:
+            lines += *above, gap
+            others += *tops, gap
+        above = bottoms
+    return np.concatenate(lines), np.concatenate(others)
 
 
-def _global(ids: Ids, first: int) -> Ids:
-    result: Ids = np.where(ids > 0, ids + first, 0)
-    return result
+def _touching(line: Ids, other: Ids) -> tuple[Ids, Ids]:
+    """The pairs of components that are 8-connected across two lines of pixels that lie side by side."""
+    pairs = []
+    for here, there in ((line, other), (line[1:], other[:-1]), (line[:-1], other[1:])):
+        both = np.flatnonzero((here > 0) & (there > 0))
+        a, b = here[both], there[both]
+        new = np.append(True, (a[1:] != a[:-1]) | (b[1:] != b[:-1]))[: len(a)]  # one pair of each run of pixels
+        pairs.append((a[new], b[new]))
+    one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    return one, other
 
 
 def number_objects(areas: Ids, first_pixels: Ids, smallest: int) -> Ids:
@@ -109,32 +134,3 @@ def number_objects(areas: Ids, first_pixels: Ids, smallest: int) -> Ids:
     numbers = np.zeros(len(areas), np.int64)
     numbers[order] = np.arange(1, len(order) + 1)
     return numbers
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _root(parents: Ids, one: int) -> int:
-    while parents[one] != one:
-        parents[one] = parents[parents[one]]
-        one = parents[one]
-    return one
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _unite_lines(parents: Ids, line: Ids, other: Ids) -> None:
-    """Unite what is 8-connected across two lines of pixels that lie side by side."""
-    for k in range(len(line)):
-        if line[k] == 0:
-            continue
-        for j in range(max(0, k - 1), min(len(other), k + 2)):
-            if other[j] > 0:
-                a, b = _root(parents, line[k]), _root(parents, other[j])
-                if a < b:
-                    parents[b] = a
-                else:
-                    parents[a] = b
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _flatten(parents: Ids) -> None:
-    for one in range(len(parents)):
-        parents[one] = parents[parents[one]]  # a parent is never larger than its child
