@@ -18,7 +18,7 @@ from septum.core.targets.rim import needed_reach
 from septum.data.check import check, check_dataset, merged_objects
 from septum.data.dataset import from_arrays, load_dataset
 from septum.data.findings import LEVELS
-from septum.data.labels import LARGEST
+from septum.data.labels import MAX_LABEL
 from septum.data.markers import unannotated
 from septum.data.simulate import cells, membranes
 from septum.training.holdout import hold_out
@@ -161,7 +161,7 @@ def test_a_planted_fault_is_found_and_names_its_file(code, data):
         findings = findings[:1]
     assert [finding.code for finding in findings] == [code]
     assert re.search(r"/[35]\.\w+" if code == "duplicate" else r"/(man_seg)?3\.\w+", findings[0].file)
-    assert findings[0].cure
+    assert findings[0].fix
     assert findings[0].level == LEVELS[code]
 
 
@@ -214,7 +214,7 @@ def test_numbers_as_large_as_they_may_be_take_no_more_memory(data):
     share_number(data)
     labels = label_of(data, 3).astype(np.uint32)
     large = labels == np.bincount(labels[labels > 0]).argmax()  # the shared number has the most pixels
-    labels[large] = LARGEST
+    labels[large] = MAX_LABEL
     write(data / "labels" / "3.tif", labels)
     markers = np.where(large, 1, 2 * (labels == 0))
     tracemalloc.start()
@@ -225,7 +225,7 @@ def test_numbers_as_large_as_they_may_be_take_no_more_memory(data):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [finding.code for finding in findings] == ["shared-number"]
-    assert str(LARGEST) in findings[0].problem
+    assert str(MAX_LABEL) in findings[0].problem
     assert list(held_out.blocks) == [0]
     assert reach == needed_reach(np.where(large, 1000, labels))
     assert smallest in np.unique(labels, return_counts=True)[1]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from septum.data.keep import ArrayField, InFiles, for_a_while, in_memory, is_mapped
+from septum.data.keep import ArrayField, InFiles, in_memory, is_mapped, temporary_keep
 from septum.errors import OutputError
 from septum.machine.memory import measured_peak
 
@@ -60,17 +60,17 @@ def test_looking_at_many_files_one_by_one_takes_the_memory_of_one(tmp_path):
     assert measured_peak(lambda: [array.sum() for array in arrays]) - nothing > 150e6
 
 
-def test_what_is_kept_for_a_while_is_in_files_that_are_gone_afterwards(tmp_path):
+def test_what_is_kept_temporarily_is_in_files_that_are_gone_afterwards(tmp_path):
     keep = InFiles(tmp_path)
     stays, given = keep(np.arange(3)), np.arange(6)
-    with for_a_while(keep) as keep_here:
+    with temporary_keep(keep) as keep_here:
         kept = keep_here(given)
         assert is_mapped(kept)
         np.testing.assert_array_equal(kept, given)
         assert len([*tmp_path.rglob("*.npy")]) == 2
         del kept
     assert [*tmp_path.rglob("*")] == [stays.filename]
-    with for_a_while(in_memory) as keep_here:
+    with temporary_keep(in_memory) as keep_here:
         assert keep_here(given) is given
 
 

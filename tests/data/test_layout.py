@@ -144,7 +144,7 @@ def test_a_folder_without_a_pair_says_what_was_expected(names, problem, tmp_path
     pairing = find_pairs(make(tmp_path / "data", "x/.keep", *names))
     assert pairing.pairs == ()
     assert [(finding.level, finding.problem) for finding in pairing.findings] == [("error", problem)]
-    assert "expected images/ and labels/" in pairing.findings[0].cure
+    assert "expected images/ and labels/" in pairing.findings[0].fix
 
 
 def test_a_path_that_does_not_exist_is_an_error(tmp_path):

@@ -16,7 +16,7 @@ from septum.choices import Kind
 from septum.data.files import write_text
 from septum.errors import DatasetError, did_you_mean
 
-Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0: the server does not say)
+DownloadProgress = Callable[[int, int], None]  # bytes so far, bytes in all (0: the server does not say)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ _ENTRIES = (
 CATALOG: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
 
 
-def find(name: str, *, download: bool = True, progress: Progress | None = None) -> Path:
+def find(name: str, *, download: bool = True, progress: DownloadProgress | None = None) -> Path:
     """Return the folder of a public data set: from ``$SEPTUM_DATA``, else the user's cache, else by download.
 
     A download is checked against the catalog's sha256 before it is unpacked, and appears in the cache whole or not at
@@ -204,7 +204,7 @@ def cache() -> Path:
     return Path(pooch.os_cache("septum"))
 
 
-def _install(entry: Entry, root: Path, progress: Progress | None) -> Path:
+def _install(entry: Entry, root: Path, progress: DownloadProgress | None) -> Path:
     """Fetch, check and unpack in a temporary folder inside `root`, then rename; a failure leaves nothing behind."""
     import pooch
 
@@ -297,7 +297,7 @@ class _Bar:
 
     total = 0
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: DownloadProgress) -> None:
         self.progress, self.done = progress, 0
 
     def update(self, more: int) -> None:

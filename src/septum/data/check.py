@@ -50,12 +50,12 @@ from septum.data.kind import components
 
 __all__ = ["Finding", "check", "check_dataset", "examine", "merged_objects"]
 
-SATURATED = 0.01  # share of pixels at the largest value
-PIXEL_SIZE_TOLERANCE = 0.05
-SMALLEST_PIECE = 0.1  # of the largest piece of the same number; below it is a speck
-NECK = 0.5  # of the radius of the larger lobe
-LOBE = 0.7  # radius of the smaller lobe, of the larger one's
-SMALLEST_RADIUS = 3  # pixels; the outline of smaller objects says nothing
+SATURATED_SHARE = 0.01  # share of pixels at the largest value
+PIXEL_SIZE_DEVIATION = 0.05
+SPECK_SHARE = 0.1  # of the largest piece of the same number; below it is a speck
+NECK_SHARE = 0.5  # of the radius of the larger lobe
+LOBE_SHARE = 0.7  # radius of the smaller lobe, of the larger one's
+MIN_RADIUS = 3  # pixels; the outline of smaller objects says nothing
 
 
 def check(
@@ -107,12 +107,12 @@ def _of_pixels(dataset: Dataset) -> Iterator[Finding]:
 def _of_image(sample: Sample) -> Iterator[Finding]:
     low, high = sample.image.min(), sample.image.max()
     if low == high:
-        cure = "export the image again, or leave it out"
-        yield finding("constant-image", sample.file, f"has the value {low} everywhere", cure)
+        fix = "export the image again, or leave it out"
+        yield finding("constant-image", sample.file, f"has the value {low} everywhere", fix)
         return
     share = float(np.mean(sample.image == high))
     next_share = float(np.mean(sample.image == sample.image[sample.image < high].max()))
-    if share >= SATURATED and share > 2 * next_share:  # a smooth histogram falls towards its end
+    if share >= SATURATED_SHARE and share > 2 * next_share:  # a smooth histogram falls towards its end
         problem = f"is saturated: {share:.1%} of its pixels have the largest value {high}"
         yield finding(
             "saturated", sample.file, problem, "lower exposure or gain, or export without contrast stretching"
@@ -129,17 +129,17 @@ def _of_labels(sample: Sample, dataset: Dataset) -> Iterator[Finding]:
         return
     merged = merged_objects(sample.labels)
     if len(merged):
-        cure = "look, and give each object a number of its own"
-        yield finding("merged", file, f"may hold touching objects under one number: {_few(merged)}", cure)
+        fix = "look, and give each object a number of its own"
+        yield finding("merged", file, f"may hold touching objects under one number: {_listed(merged)}", fix)
     _, numbers, areas = components(sample.labels)
     found, which = np.unique(numbers, return_inverse=True)
     largest = np.zeros(len(found))
     np.maximum.at(largest, which, areas)
-    counts = np.bincount(which[areas >= SMALLEST_PIECE * largest[which]], minlength=len(found))
+    counts = np.bincount(which[areas >= SPECK_SHARE * largest[which]], minlength=len(found))
     if (counts > 1).any():
-        problem = f"has one number on objects that do not touch: {_few(found[counts > 1])}"
-        cure = 'give each object a number of its own, or say --kind classes (kind="classes") if numbers are classes'
-        yield finding("shared-number", file, problem, cure)
+        problem = f"has one number on objects that do not touch: {_listed(found[counts > 1])}"
+        fix = 'give each object a number of its own, or say --kind classes (kind="classes") if numbers are classes'
+        yield finding("shared-number", file, problem, fix)
 
 
 def _differences(dataset: Dataset) -> Iterator[Finding]:
@@ -152,14 +152,14 @@ def _differences(dataset: Dataset) -> Iterator[Finding]:
         if dataset.pixel_size is None:
             continue
         common = " x ".join(f"{size:.4g}" for size in dataset.pixel_size)
-        cure = "resample it or leave it out; if its pixel size is wrong, set it in Fiji (Image > Properties)"
+        fix = "resample it or leave it out; if its pixel size is wrong, set it in Fiji (Image > Properties)"
         if sample.pixel_size is None:
             problem = f"does not tell its pixel size, other images have {common} micrometre"
-            yield finding("pixel-size-differs", sample.file, problem, cure)
-        elif not np.allclose(sample.pixel_size, dataset.pixel_size, rtol=PIXEL_SIZE_TOLERANCE, atol=0):
+            yield finding("pixel-size-differs", sample.file, problem, fix)
+        elif not np.allclose(sample.pixel_size, dataset.pixel_size, rtol=PIXEL_SIZE_DEVIATION, atol=0):
             own = " x ".join(f"{size:.4g}" for size in sample.pixel_size)
             problem = f"has pixels of {own} micrometre, usual in this data set are {common}"
-            yield finding("pixel-size-differs", sample.file, problem, cure)
+            yield finding("pixel-size-differs", sample.file, problem, fix)
 
 
 def _duplicates(samples: Sequence[Sample]) -> Iterator[Finding]:
@@ -170,8 +170,8 @@ def _duplicates(samples: Sequence[Sample]) -> Iterator[Finding]:
         if other is not sample:
             alike = np.array_equal(other.labels, sample.labels)
             problem = f"is the same image as {other.file}" + ("" if alike else ", but their labels differ")
-            cure = "remove one of them: as training and validation image it would flatter the score"
-            yield finding("duplicate", sample.file, problem, cure)
+            fix = "remove one of them: as training and validation image it would flatter the score"
+            yield finding("duplicate", sample.file, problem, fix)
 
 
 def merged_objects(labels: np.ndarray) -> np.ndarray:
@@ -207,15 +207,15 @@ def merged_objects(labels: np.ndarray) -> np.ndarray:
     radius = np.zeros(len(numbers) + 1)
     np.maximum.at(radius, padded.ravel(), distance.ravel())
     radius_here = radius[padded]
-    lobes, count = ndimage.label((distance > NECK * radius_here) & (radius_here >= SMALLEST_RADIUS))
+    lobes, count = ndimage.label((distance > NECK_SHARE * radius_here) & (radius_here >= MIN_RADIUS))
     width, owner = np.zeros(count + 1), np.zeros(count + 1, int)
     np.maximum.at(width, lobes.ravel(), distance.ravel())
     owner[lobes.ravel()] = padded.ravel()
-    wide = np.bincount(owner[1:][width[1:] >= LOBE * radius[owner[1:]]])
+    wide = np.bincount(owner[1:][width[1:] >= LOBE_SHARE * radius[owner[1:]]])
     return np.unique(numbers[np.flatnonzero(wide > 1) - 1])
 
 
-def _few(numbers: Iterable[int]) -> str:
+def _listed(numbers: Iterable[int]) -> str:
     """List at most five numbers."""
     listed = list(map(str, numbers))
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

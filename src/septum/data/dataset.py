@@ -17,7 +17,7 @@ from septum.choices import Kind
 from septum.data.findings import Finding, finding
 from septum.data.images import as_channels, is_grey, open_image
 from septum.data.keep import InFiles, Keep, in_memory
-from septum.data.kind import MOST_CLASSES, connected_instances, decide_kind
+from septum.data.kind import MAX_LABEL_CLASSES, connected_instances, decide_kind
 from septum.data.labels import as_labels, grey_edges
 from septum.data.layout import Pair, Pairing, find_pairs
 from septum.data.names import is_roi, stem_of
@@ -304,19 +304,19 @@ def _fits(sample: Sample, findings: list[Finding]) -> bool:
     for part, what in ((sample.labels, "labels"), (sample.ignore, "an ignore mask")):
         if part is not None and part.shape != shape:
             problem = f"has {what} of {_size(part.shape)} for an image of {_size(shape)}"
-            cure = "export both at the same size"
+            fix = "export both at the same size"
             if sample.image.shape[:2] == part.shape:
-                cure = "move the channels of the image first with np.moveaxis(image, -1, 0)"
-            findings.append(finding("size-mismatch", sample.file, problem, cure))
+                fix = "move the channels of the image first with np.moveaxis(image, -1, 0)"
+            findings.append(finding("size-mismatch", sample.file, problem, fix))
             return False
     if sample.ignore is not None and sample.ignore.all():
-        problem, cure = "has no annotated pixel: all are ignored", "annotate a part of it, or leave it out"
-        findings.append(finding("nothing-annotated", sample.file, problem, cure))
+        problem, fix = "has no annotated pixel: all are ignored", "annotate a part of it, or leave it out"
+        findings.append(finding("nothing-annotated", sample.file, problem, fix))
         return False
     if grey_edges(sample.labels):
         problem = "has numbers in between along its edges: it was resized with interpolation, blurred, or once a JPEG"
-        cure = "export it anew, resize by nearest neighbour only, or threshold it"
-        findings.append(finding("grey-edges", label_file, problem, cure))
+        fix = "export it anew, resize by nearest neighbour only, or threshold it"
+        findings.append(finding("grey-edges", label_file, problem, fix))
         return False
     return True
 
@@ -376,8 +376,8 @@ def _same_meaning(
             notes.append("each 4-connected piece of the masks is one object")
             samples = [replace(sample, labels=keep(connected_instances(sample.labels > 0))) for sample in samples]
         return samples, kind, ("background", "foreground")
-    if len(values) > MOST_CLASSES:
-        problem = f"has {len(values)} label numbers, too many for classes (at most {MOST_CLASSES})"
+    if len(values) > MAX_LABEL_CLASSES:
+        problem = f"has {len(values)} label numbers, too many for classes (at most {MAX_LABEL_CLASSES})"
         findings.append(
             finding("label-values", where, problem, 'these are instances: leave out --kind classes (kind="classes")')
         )

@@ -12,7 +12,7 @@ from septum.errors import OutputError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
-_CURE_READ_ONLY = "choose another folder or ask for the right to write there"
+_READ_ONLY_FIX = "choose another folder or ask for the right to write there"
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def check_writable(path: str | Path) -> None:
     if not there.is_dir():
         raise OutputError(f"cannot write {path}: {there} is a file, not a folder; choose another place")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write {path}: the folder is read-only; {_CURE_READ_ONLY}")
+        raise OutputError(f"cannot write {path}: the folder is read-only; {_READ_ONLY_FIX}")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -81,5 +81,5 @@ def _reason(error: OSError) -> str:
     if error.errno in FULL or (error.errno is None and "requested and" in str(error)):
         return "the disk is full; free some space or choose another folder"
     if error.errno in READ_ONLY:
-        return f"the folder is read-only; {_CURE_READ_ONLY}"
+        return f"the folder is read-only; {_READ_ONLY_FIX}"
     return f"{error.strerror or error}; choose another place"

@@ -47,13 +47,13 @@ class Finding:
     code: str
     file: str
     problem: str  # goes on after the file's name: "has 3 channels"
-    cure: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.file} {self.problem}; {self.cure}"
+        return f"{self.file} {self.problem}; {self.fix}"
 
 
-def finding(code: str, file: str | Path, problem: str, cure: str) -> Finding:
+def finding(code: str, file: str | Path, problem: str, fix: str) -> Finding:
     """Make a finding of the level that its code has.
 
     Examples
@@ -61,16 +61,16 @@ def finding(code: str, file: str | Path, problem: str, cure: str) -> Finding:
     >>> print(finding("label-format", "a.jpg", "is a JPEG", "save labels as TIFF"))
     a.jpg is a JPEG; save labels as TIFF
     """
-    return Finding(LEVELS[code], code, str(file), problem, cure)
+    return Finding(LEVELS[code], code, str(file), problem, fix)
 
 
 class BadFile(ImageError):
     """An ImageError that carries its finding, so that a check of many files can go on."""
 
-    def __init__(self, code: str, file: str | Path, problem: str, cure: str) -> None:
-        self.finding = finding(code, file, problem, cure)
+    def __init__(self, code: str, file: str | Path, problem: str, fix: str) -> None:
+        self.finding = finding(code, file, problem, fix)
         super().__init__(str(self.finding))
 
     def __reduce__(self) -> tuple[type[BadFile], tuple[str, str, str, str]]:
         """Travel between processes as what it was made of."""
-        return BadFile, (self.finding.code, self.finding.file, self.finding.problem, self.finding.cure)
+        return BadFile, (self.finding.code, self.finding.file, self.finding.problem, self.finding.fix)

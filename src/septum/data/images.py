@@ -285,9 +285,9 @@ def as_channels(image: np.ndarray, channels: int | None = None, name: str = "the
         pixels = pixels[:1]
     if channels is not None and len(pixels) != channels:
         last = image.shape[-1] == channels and image.ndim == 3
-        cure = "move channels first with np.moveaxis(image, -1, 0)" if last else "choose or add channels to match"
+        fix = "move channels first with np.moveaxis(image, -1, 0)" if last else "choose or add channels to match"
         problem = f"has {len(pixels)} channels, but the model was trained on {channels}"
-        raise BadFile("channels-differ", name, problem, cure)
+        raise BadFile("channels-differ", name, problem, fix)
     check_finite(pixels, name)
     return pixels
 

@@ -48,7 +48,7 @@ class InFiles:
 
 
 @contextmanager
-def for_a_while(keep: Keep) -> Iterator[Keep]:
+def temporary_keep(keep: Keep) -> Iterator[Keep]:
     """Give a way to keep arrays that are needed until the block ends: as the others, but files are then removed."""
     if not isinstance(keep, InFiles):
         yield keep
@@ -59,7 +59,7 @@ def for_a_while(keep: Keep) -> Iterator[Keep]:
 
 
 @contextmanager
-def emptied(folder: Path) -> Iterator[Path]:
+def scratch_folder(folder: Path) -> Iterator[Path]:
     """Give a folder for a data set in files: without what a killed process left there, and removed at the end."""
     shutil.rmtree(folder, ignore_errors=True)
     try:

@@ -9,9 +9,9 @@ from scipy import ndimage
 
 from septum.choices import Kind
 
-WHOLE = 0.9  # a number is one piece if its largest component has this share of its pixels
-MOSTLY = 0.8  # share of the numbers that must be one piece for the labels to be instances
-MOST_CLASSES = 64
+ONE_PIECE_SHARE = 0.9  # a number is one piece if its largest component has this share of its pixels
+INSTANCE_SHARE = 0.8  # share of the numbers that must be one piece for the labels to be instances
+MAX_LABEL_CLASSES = 64
 
 
 def components(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -72,7 +72,7 @@ def decide_kind(labels: Iterable[np.ndarray]) -> tuple[Kind, str]:
         _, where = np.unique(numbers, return_inverse=True)
         largest = np.zeros(where.max(initial=-1) + 1)
         np.maximum.at(largest, where, areas)
-        whole += int((largest >= WHOLE * np.bincount(where, areas, len(largest))).sum())
+        whole += int((largest >= ONE_PIECE_SHARE * np.bincount(where, areas, len(largest))).sum())
         count += len(largest)
     values = sorted(found)
     if len(values) <= 2:
@@ -83,9 +83,9 @@ def decide_kind(labels: Iterable[np.ndarray]) -> tuple[Kind, str]:
             f"number of its own, {pieces if 0 in values else 'and background the number 0'})"
         )
     share = f"{whole} of {count} numbers (counted per image) are one connected piece"
-    if whole >= MOSTLY * count:
+    if whole >= INSTANCE_SHARE * count:
         return "instances", f'instances, since {share} (force the other: --kind classes, in Python kind="classes")'
-    if np.count_nonzero(values) > MOST_CLASSES:
+    if np.count_nonzero(values) > MAX_LABEL_CLASSES:
         return "instances", f"instances, since there are {np.count_nonzero(values)} numbers, although only {share}"
     return "classes", f'classes, since only {share} (force the other: --kind instances, in Python kind="instances")'
 

@@ -13,7 +13,7 @@ from septum.data.images import ImageFile, from_stored, is_grey, open_stored
 from septum.data.keep import Keep, in_memory
 from septum.data.stored import PixelSize
 
-LARGEST = 2**31 - 1
+MAX_LABEL = 2**31 - 1
 
 
 class LabelFile(NamedTuple):
@@ -54,8 +54,8 @@ def read_labels(path: str | Path, keep: Keep = in_memory) -> LabelFile:
     for frame in file.frames:
         pixels = frame.read()
         if len(pixels) > 1 and not is_grey(pixels):
-            cure = "save one number per pixel as a grey-value TIFF (axes YX, or ZYX for a stack)"
-            raise BadFile("label-format", path, f"has {len(pixels)} channels, expected one (no colours)", cure)
+            fix = "save one number per pixel as a grey-value TIFF (axes YX, or ZYX for a stack)"
+            raise BadFile("label-format", path, f"has {len(pixels)} channels, expected one (no colours)", fix)
         frames.append(keep(as_labels(pixels[0], path)))
     return LabelFile(tuple(frames), file.pixel_size, file.description)
 
@@ -64,8 +64,8 @@ def open_labels(path: Path) -> ImageFile:
     """Open a file of label numbers; of a colour table, the numbers of the colours are taken, however transparent."""
     stored = open_stored(path)
     if stored.format == "JPEG":
-        cure = "draw or export the labels as TIFF or PNG; a mask that exists as JPEG only must be thresholded first"
-        raise BadFile("label-format", path, "is a JPEG, whose compression changes label numbers", cure)
+        fix = "draw or export the labels as TIFF or PNG; a mask that exists as JPEG only must be thresholded first"
+        raise BadFile("label-format", path, "is a JPEG, whose compression changes label numbers", fix)
     if stored.palette is not None:
         stored = replace(stored, palette=None, alpha=False)
     return from_stored(path, stored)
@@ -84,14 +84,14 @@ def as_labels(values: np.ndarray, name: str | Path) -> np.ndarray:
     if values.dtype.kind == "f" and not (whole := np.isfinite(values) & (values == np.round(values))).all():
         example = values[~whole][0]
         problem = f"has values that are not whole numbers, such as {example:.4g}"
-        cure = "save labels, not probabilities, as integers, and resize labels by nearest neighbour only"
-        raise BadFile("label-values", name, problem, cure)
+        fix = "save labels, not probabilities, as integers, and resize labels by nearest neighbour only"
+        raise BadFile("label-values", name, problem, fix)
     low, high = (values.min(), values.max()) if values.size else (0, 0)
     if low < 0:
         raise BadFile("label-values", name, f"has negative labels, such as {low}", "number objects 1, 2, 3, ...")
-    if high > LARGEST:
+    if high > MAX_LABEL:
         raise BadFile(
-            "label-values", name, f"has labels beyond {LARGEST}, such as {high}", "number objects 1, 2, 3, ..."
+            "label-values", name, f"has labels beyond {MAX_LABEL}, such as {high}", "number objects 1, 2, 3, ..."
         )
     return values.astype(np.int32)
 

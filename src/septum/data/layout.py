@@ -74,8 +74,8 @@ def find_pairs(path: Path, labels: Path | None = None) -> Pairing:
     # Python keeps bytes that are not UTF-8 as lone surrogates, which can neither be printed nor written
     undecoded = sorted(name for name in names if re.search("[\ud800-\udfff]", name))
     if undecoded:
-        problem, cure = "has a name that is not valid UTF-8", "rename it"
-        return Pairing("", (), tuple(finding("unreadable", ascii(name), problem, cure) for name in undecoded))
+        problem, fix = "has a name that is not valid UTF-8", "rename it"
+        return Pairing("", (), tuple(finding("unreadable", ascii(name), problem, fix) for name in undecoded))
     return pairing
 
 
@@ -95,8 +95,8 @@ def _by_layout(path: Path, labels: Path | None) -> Pairing:
     return _challenge(videos) if videos else _flat(path)
 
 
-def _nothing(path: Path, problem: str, cure: str) -> Pairing:
-    return Pairing("", (), (finding("no-data", path, problem, cure),))
+def _nothing(path: Path, problem: str, fix: str) -> Pairing:
+    return Pairing("", (), (finding("no-data", path, problem, fix),))
 
 
 def _given(path: Path, labels: Path) -> Pairing:
@@ -126,8 +126,8 @@ def _folders(images: Path, labels: Path) -> Pairing:
     )
     findings += _without_label(images, [image for key, image in found.items() if key not in truth], bool(pairs))
     for file in (folder[key] for folder in (truth, masks) for key in folder if key not in found):
-        cure = "give both the same name" + (did_you_mean(key_of(file), found) if len(found) < 20 else "")
-        findings.append(finding("missing-image", file, f"has no image in {images.name}/", cure))
+        fix = "give both the same name" + (did_you_mean(key_of(file), found) if len(found) < 20 else "")
+        findings.append(finding("missing-image", file, f"has no image in {images.name}/", fix))
     rule = f"{count(len(pairs), 'pair')} with equal names in {images.name}/ and {labels.name}/"
     return Pairing(rule + (f", {len(masks)} with ignore/" if masks else ""), pairs, tuple(findings))
 
@@ -153,8 +153,8 @@ def _flat(folder: Path, only: Path | None = None) -> Pairing:
     findings += _without_label(only or folder, [found[key] for key in found if key not in partners], bool(pairs))
     for key in partners:
         if key not in found:
-            problem, cure = f"has no image {key} beside it", "add the image, or give both the same name"
-            findings += [finding("missing-image", file, problem, cure) for file in partners[key]]
+            problem, fix = f"has no image {key} beside it", "add the image, or give both the same name"
+            findings += [finding("missing-image", file, problem, fix) for file in partners[key]]
     files = [pair.labels for pair in pairs]
     endings = sorted({key_of(file)[len(image_of(file)) :] + file.suffix for file in files})
     rule = f"{count(len(pairs), 'pair')}: labels are a{' or a'.join(endings)} beside images a.*"
@@ -179,8 +179,8 @@ def _challenge(videos: list[Path]) -> Pairing:
                 name = f"{video.name}_{stem_of(images[number])}"
                 pairs.append(Pair(name, images[number], labels, None, marks.get(number), video.name))
             else:
-                problem, cure = f"has no image t{number}.tif in {video}", "add the frame, or remove its mask"
-                findings.append(finding("missing-image", labels, problem, cure))
+                problem, fix = f"has no image t{number}.tif in {video}", "add the frame, or remove its mask"
+                findings.append(finding("missing-image", labels, problem, fix))
     if not pairs and not findings:
         return _nothing(videos[0], "has no man_seg*.tif in its _GT/SEG", EXPECTED)
     rule = (
@@ -194,10 +194,10 @@ def _challenge(videos: list[Path]) -> Pairing:
 
 def _without_label(place: Path, images: list[Path], some_have: bool) -> list[Finding]:
     if images and not some_have:
-        cure = EXPECTED if is_folder(place) else "give its label file with --labels, or name it a_mask.tif beside a.tif"
-        return [finding("no-data", place, "has no labels", cure)]
-    cure = "annotate it, or give its label file the same name"
-    return [finding("missing-label", file, "has no labels and is left out", cure) for file in images]
+        fix = EXPECTED if is_folder(place) else "give its label file with --labels, or name it a_mask.tif beside a.tif"
+        return [finding("no-data", place, "has no labels", fix)]
+    fix = "annotate it, or give its label file the same name"
+    return [finding("missing-label", file, "has no labels and is left out", fix) for file in images]
 
 
 def _truth(video: Path) -> Path:
@@ -228,6 +228,6 @@ def _one_each(named: Iterable[tuple[str, Path]], findings: list[Finding]) -> dic
     for name, file in named:
         other = found.setdefault(name, file)
         if other != file:
-            problem, cure = f"belongs to the same image as {other.name}", "rename or remove one of them"
-            findings.append(finding("ambiguous-name", file, problem, cure))
+            problem, fix = f"belongs to the same image as {other.name}", "rename or remove one of them"
+            findings.append(finding("ambiguous-name", file, problem, fix))
     return found

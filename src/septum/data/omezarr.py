@@ -80,8 +80,8 @@ def _first_image(path: Path, ome: dict[str, Any], level: int) -> Stored:
         problem = "is a group of label images"
     else:
         problem = "is a Zarr group without OME metadata (no multiscales)"
-    cure = f"name what is inside, such as {inside[0]}" if inside else "write it as OME-Zarr"
-    raise BadFile("unreadable", path, problem, cure)
+    fix = f"name what is inside, such as {inside[0]}" if inside else "write it as OME-Zarr"
+    raise BadFile("unreadable", path, problem, fix)
 
 
 def _stored(

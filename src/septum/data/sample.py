@@ -76,8 +76,8 @@ def _read_pair(pair: Pair, image: ImageFile | None, findings: list[Finding], kee
     labels, ignore = annotated
     if len(labels) != len(pixels):
         problem = f"has {_frames(labels)}, but its image {pair.image.name} has {_frames(pixels)}"
-        cure = "give one label image per slice (one file per image also works)"
-        findings.append(finding("frame-mismatch", pair.labels, problem, cure))
+        fix = "give one label image per slice (one file per image also works)"
+        findings.append(finding("frame-mismatch", pair.labels, problem, fix))
         return []
     several = len(pixels) > 1
     return [

@@ -23,7 +23,7 @@ from septum.errors import OutputError
 if TYPE_CHECKING:
     import zarr
 
-Kind = Literal["labels", "classes", "probabilities"]
+OutputKind = Literal["labels", "classes", "probabilities"]
 
 DTYPES = {"labels": ("uint32",), "classes": ("uint8",), "probabilities": ("uint8", "float16")}
 SMALLEST_LEVEL = 512  # pixels: a pyramid ends with the first level that is no larger
@@ -113,7 +113,7 @@ class ZarrOutput:
     """An OME-Zarr image that is being written: at full resolution by its sinks, then `finish` makes the pyramid."""
 
     path: Path
-    kind: Kind
+    kind: OutputKind
     levels: tuple[tuple[ZarrSink, ...], ...]  # per resolution level, the finest first: a sink per frame
     origin: tuple[int, int] = (0, 0)  # (y, x) of the first pixel in the image
 
@@ -157,7 +157,7 @@ class ZarrOutput:
 def create_zarr(
     path: str | Path,
     *,
-    kind: Kind,
+    kind: OutputKind,
     shape: Sequence[int],
     chunk: Sequence[int],
     dtype: str | None = None,
@@ -352,7 +352,7 @@ def _places(grid: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
 
 
 def _metadata(
-    path: Path, kind: Kind, axes: list[str], levels: int, pixel_size: PixelSize | None, origin: tuple[int, int]
+    path: Path, kind: OutputKind, axes: list[str], levels: int, pixel_size: PixelSize | None, origin: tuple[int, int]
 ) -> dict[str, Any]:
     """OME-Zarr metadata. A pixel of every second lies where its first pixel does, a mean in the middle of its four."""
     size = {"y": pixel_size[0], "x": pixel_size[1]} if pixel_size else {"y": 1.0, "x": 1.0}

@@ -61,8 +61,8 @@ def check_level(path: Path, level: int, levels: int) -> None:
     """Raise ImageError if a file has no such resolution level."""
     if not 0 <= level < levels:
         problem = f"has {levels} resolution level{'s' * (levels > 1)}, level {level} is not there"
-        cure = f"choose one of 0..{levels - 1}" if levels > 1 else "leave the level out"
-        raise BadFile("unreadable", path, problem, cure)
+        fix = f"choose one of 0..{levels - 1}" if levels > 1 else "leave the level out"
+        raise BadFile("unreadable", path, problem, fix)
 
 
 def coarser(full: tuple[int, int], level: tuple[int, int]) -> tuple[float, float]:

@@ -18,7 +18,7 @@ import tifffile
 from septum.data.findings import BadFile
 from septum.data.stored import MICROMETRE, Index, PixelSize, Stored, check_level, coarser, plausible
 
-DAMAGED_CURE = "copy the file again, or open it in Fiji and save it anew"
+REPAIR = "copy the file again, or open it in Fiji and save it anew"
 CACHE_BYTES = 16 * 2**20  # decoded strips or tiles kept per file, for neighbouring regions
 RESOLUTION_UNIT = {2: ("inch", 25400.0), 3: ("centimetre", 1e4)}  # TIFF tag 296
 PageReader = Callable[[int, slice, slice], np.ndarray]  # page, rows, columns -> (y, x), (y, x, S) or (S, y, x)
@@ -320,4 +320,4 @@ def _spread(path: Path, files: int) -> BadFile:
 
 
 def _damaged(path: Path, reason: str) -> BadFile:
-    return BadFile("unreadable", path, f"is damaged or cut short ({reason})", DAMAGED_CURE)
+    return BadFile("unreadable", path, f"is damaged or cut short ({reason})", REPAIR)

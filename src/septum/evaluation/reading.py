@@ -14,7 +14,7 @@ from septum.choices import Kind
 from septum.core.labels import Mask
 from septum.core.metrics.checks import check_probabilities, check_same_shape
 from septum.core.metrics.contingency import contingency
-from septum.data.kind import MOST_CLASSES, decide_kind
+from septum.data.kind import MAX_LABEL_CLASSES, decide_kind
 from septum.data.labels import grey_edges
 from septum.data.markers import unannotated
 from septum.errors import ConfigError, DatasetError, ImageError
@@ -213,9 +213,9 @@ def _mask(seen: _ValuesFound, invert: bool) -> Survey:
 
 
 def _several_classes(seen: _ValuesFound) -> Survey:
-    if len(seen.truth) > MOST_CLASSES:
+    if len(seen.truth) > MAX_LABEL_CLASSES:
         raise DatasetError(
-            f"the truth contains {len(seen.truth)} values, too many for classes (at most {MOST_CLASSES}); "
+            f"the truth contains {len(seen.truth)} values, too many for classes (at most {MAX_LABEL_CLASSES}); "
             "they are probably instances: leave --kind classes out"
         )
     maps = bool(seen.fractions or (seen.only_maps and not seen.labels))

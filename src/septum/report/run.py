@@ -16,7 +16,7 @@ from septum.config import DataSource
 from septum.core.overlay import AGREEMENT, CONFUSED, PREDICTION, TRUTH, overlay
 from septum.core.tiling import ArraySource
 from septum.data.dataset import load_dataset, shapes
-from septum.data.keep import emptied
+from septum.data.keep import scratch_folder
 from septum.errors import DatasetError, OutputError, SeptumError
 from septum.machine.generators import drain
 from septum.model.model import Model, load
@@ -191,7 +191,7 @@ def _predict_held_out(run: RunFolder, source: DataSource, max_memory: int | None
     pictures: list[Picture] = []
     rows: list[list[object]] = []
     trained_on: list[str] = []
-    with emptied(run.path / "streamed-report") as folder:
+    with scratch_folder(run.path / "streamed-report") as folder:
         dataset = load_dataset(
             source.data,
             labels=source.labels,

@@ -16,7 +16,7 @@ from septum.config import DataSource, TrainConfig, UNetConfig
 from septum.core.targets import TARGETS
 from septum.data.check import check_dataset
 from septum.data.dataset import Dataset, load_dataset, shapes
-from septum.data.keep import emptied
+from septum.data.keep import scratch_folder
 from septum.errors import ConfigError, DeviceError
 from septum.machine.device import be_deterministic
 from septum.machine.memory import TRAINING_MMAP_THRESHOLD, limit_allocator_cache
@@ -86,7 +86,7 @@ def train_files(
         f"the data set needs {needed / 1e6:.0f} MB of memory, but only {room / 1e6:.0f} MB are free for it: it is "
         f"streamed from files in {folder}, which are removed at the end"
     )
-    with emptied(folder), _device_watched(device, run, options):
+    with scratch_folder(folder), _device_watched(device, run, options):
         return (yield from _train(options, run, device, processes, folder))
 
 

@@ -13,7 +13,7 @@ from septum.core.region import Region
 from septum.core.tiling import ArraySource
 from septum.core.unet import UNet
 from septum.data.dataset import Dataset, Sample
-from septum.data.keep import ArrayField, for_a_while, in_memory
+from septum.data.keep import ArrayField, in_memory, temporary_keep
 from septum.machine.generators import drain
 from septum.machine.memory import trim_heap
 from septum.model.predict import segment
@@ -76,7 +76,7 @@ def choose_decoding(parts: Iterable[Part], config: TrainConfig, dataset: Dataset
     decoding = config.decoding.with_changes({"seed": THRESHOLDS[0], "foreground": THRESHOLDS[0]})
     if config.kind == "classes":
         return config.decoding, pooled_scores(parts, decoding, config, dataset)
-    with for_a_while(dataset.keep) as keep:
+    with temporary_keep(dataset.keep) as keep:
 
         def kept(part: Part) -> Part:
             return replace(part, probabilities=keep(part.probabilities))
