@@ -71,6 +71,27 @@ def command_reference(app: typer.Typer) -> str:
     return "\n".join(parts)
 
 
+def settings_reference() -> str:
+    """Every setting with its values and its meaning."""
+    from septum.config import TrainConfig
+    from septum.report.settings import MEANINGS
+
+    schema = TrainConfig.model_json_schema()
+
+    def values(name: str) -> str:
+        field: Any = schema
+        for part in name.split("."):
+            while "$ref" in field:
+                field = schema["$defs"][field["$ref"].rsplit("/", 1)[1]]
+            field = field["properties"][part]
+        choices = field.get("anyOf", [field])
+        words = {"boolean": "true, false", "integer": "whole number", "number": "number", "null": "none"}
+        return ", ".join(", ".join(one["enum"]) if "enum" in one else words[one["type"]] for one in choices)
+
+    rows = [f"| `{name}` | {values(name)} | {meaning} |" for name, meaning in MEANINGS.items()]
+    return "\n".join(["| setting | values | meaning |", "|---|---|---|", *rows])
+
+
 def external_references(text: str) -> list[str]:
     """Parts of an HTML page or a style sheet that make a browser fetch something from another server."""
     return [match[0] for match in LOADED.finditer(text)]
@@ -87,11 +108,13 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Rewrite links; fill the command reference."""
+    """Rewrite links; fill the generated pages."""
     if page.file.src_uri == "commands.md":
         from septum import cli
 
         markdown += command_reference(cli.app)
+    if page.file.src_uri == "settings.md":
+        markdown += settings_reference()
     return relink(markdown, in_repository(page.file))
 
 

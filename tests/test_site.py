@@ -1,4 +1,4 @@
-"""The build of the site: links that leave docs/, the command reference, no resource from another server."""
+"""The site: links that leave docs/, generated pages, no resource from another server, a tutorial that runs."""
 
 import importlib.util
 from pathlib import Path
@@ -7,12 +7,22 @@ import pytest
 import typer
 
 from septum import cli
+from septum.config import TrainConfig, paper_2015
+from septum.report.settings import dotted
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = typer.main.get_command(cli.app)
-specification = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
-hooks = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(hooks)
+
+
+def module(name):
+    """A module of docs/, which is no package."""
+    specification = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    loaded = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(loaded)
+    return loaded
+
+
+hooks = module("hooks")
 
 
 @pytest.mark.parametrize(
@@ -69,3 +79,23 @@ def test_every_option_of_every_command_is_in_the_command_reference():
         assert {option for option in options if option not in sections[name]} == set()
         arguments = [each for each in command.params if each.param_type_name == "argument"]
         assert all(f"| `{each.get_help_record(context)[0]}" in sections[name] for each in arguments)
+
+
+def test_every_setting_is_in_the_reference_with_its_values():
+    lines = hooks.settings_reference().splitlines()
+    table = dict(line.strip("| ").split(" | ", 1) for line in lines[2:])
+    assert set(table) == {f"`{name}`" for name in dotted(TrainConfig(unet=paper_2015()).model_dump())}
+    assert table["`weight_map.balance`"].startswith("frequency, freiburg, none | ")
+    assert table["`unet.relu_after_up`"].startswith("true, false | ")
+    assert table["`learning_rate`"].startswith("number | ")
+    assert table["`steps`"].startswith("whole number, none | ")
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_tutorial_run(tmp_path):
+    printed = module("pictures").run_tutorial(tmp_path, lambda line: line.replace("--steps 300", "--steps 2"))
+    assert list(printed) == ["check", "train", "report", "predict", "evaluate"]
+    results = ["run/report.html", "masks/c_labels.tif", "masks/c_probabilities.tif", "masks/c_overlay.png"]
+    for file in [*results, "masks/objects.csv", "errors.html"]:
+        assert (tmp_path / file).is_file()
+    assert "F1" in printed["evaluate"]
