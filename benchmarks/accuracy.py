@@ -78,7 +78,9 @@ def train(dataset: Dataset, name: str, budget: float, run: RunFolder, device: to
 
 def scores_em(test: Dataset, predictions: list[Prediction]) -> dict[str, object]:
     """Pixel error and IoU of the class map; the challenge's measures of the probabilities at ten thresholds."""
-    pooled = overlap.pool([overlap.overlap(s.labels, p.labels) for s, p in zip(test.samples, predictions, strict=True)])
+    pooled = overlap.pool(
+        [overlap.class_overlap(s.labels, p.labels) for s, p in zip(test.samples, predictions, strict=True)]
+    )
     challenge = isbi.evaluate_stack(
         np.stack([s.labels for s in test.samples]),
         np.stack([np.clip(p.probabilities[1], 0, 1) for p in predictions]),

@@ -132,7 +132,7 @@ def pairwise_memory(measure: str) -> float:
     rng = np.random.default_rng(0)
     pair = [rng.random((2048, 2048)) < 0.5 for _ in range(2)]
     call = {
-        "overlap": lambda pair: overlap.overlap(*pair),
+        "overlap": lambda pair: overlap.class_overlap(*pair),
         "surface": lambda pair: surface.surface_distance(*pair),
     }[measure]
     call([np.ascontiguousarray(each[:64, :64]) for each in pair])  # compile

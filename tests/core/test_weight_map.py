@@ -173,3 +173,21 @@ def test_rims_between_touching_cells_are_weighted_and_cores_are_not():
     beside = 10 * np.exp(-(1**2) / (2 * 5**2))  # d1 = 0 inside a cell, d2 = 1 to the other
     assert weights[6, 11] == pytest.approx(1 + beside, abs=1e-5)
     np.testing.assert_array_equal(weights[classes == 2], 1)
+
+
+def test_by_default_the_map_is_the_papers_with_the_balance_of_this_image():
+    labels = cells(4, (70, 60), 12, 9)
+    ignore = np.random.default_rng(1).random(labels.shape) < 0.3
+    classes = border.encode(labels)
+    balance = class_weights(np.bincount(classes[~ignore]))
+    np.testing.assert_array_equal(
+        weight_map(labels, ignore=ignore), weight_map(labels, classes, WeightMapConfig(), balance, ignore)
+    )
+    np.testing.assert_array_equal(weight_map(np.zeros((3, 4), int)), 1)  # nothing to tell apart
+
+
+def test_a_map_of_nothing_is_refused():
+    with pytest.raises(ImageError, match=r"needs labels .* or classes, got neither"):
+        weight_map(None)
+    with pytest.raises(DatasetError, match="no annotated pixel"):
+        weight_map(np.eye(3, dtype=int), ignore=np.ones((3, 3), bool))

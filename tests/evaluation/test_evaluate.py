@@ -69,7 +69,7 @@ def test_scores_over_all_images_are_those_of_the_pooled_measures():
         assert scores[name].value == pytest.approx(getattr(at, name), abs=1e-12)
     assert scores["aggregated_jaccard"].value == pytest.approx(pooled.aggregated_jaccard, abs=1e-12)
     assert scores["mean_average_precision"].value == pooled.mean_average_precision
-    pixels = overlap.pool([overlap.overlap(t > 0, p > 0) for t, p in zip(truths, predictions, strict=True)])
+    pixels = overlap.pool([overlap.class_overlap(t > 0, p > 0) for t, p in zip(truths, predictions, strict=True)])
     assert scores["pixel_error"].value == pixels.pixel_error
     for each in pixels.classes:
         assert scores[f"iou.{each.label}"].value == each.iou
@@ -168,7 +168,7 @@ def test_labels_and_probabilities_of_predict_are_taken_together(tmp_path):
     (tmp_path / "run" / "a_overlay.png.tif").rename(tmp_path / "run" / "a_overlay.tif")
     found = evaluate_files(tmp_path / "run", tmp_path / "truth")
     assert found.isbi == isbi.evaluate_stack([mask], [chance])
-    assert found.overlap == overlap.overlap(mask > 0, chance > 0.5)
+    assert found.overlap == overlap.class_overlap(mask > 0, chance > 0.5)
 
 
 def test_eight_bit_maps_are_told_from_masks_and_labels():
@@ -179,7 +179,7 @@ def test_eight_bit_maps_are_told_from_masks_and_labels():
     assert "isbi" not in evaluate_arrays([(chance > 0.5).astype(np.uint8) * 255], [mask]).measures
     numbered = ndimage.label(chance > 0.5)[0].astype(np.uint8)
     found = evaluate_arrays([numbered], [mask])
-    assert found.overlap == overlap.overlap(mask > 0, numbered > 0)
+    assert found.overlap == overlap.class_overlap(mask > 0, numbered > 0)
     assert any("every pixel that is not 0 counts as foreground" in note for note in found.notes)
 
 
@@ -197,7 +197,7 @@ def test_a_map_whose_inverse_is_far_better_is_warned_of_and_can_be_inverted():
     inverse_mask = evaluate_arrays([(chance < 0.5).astype(np.uint8)], [mask])
     assert len(inverse_mask.warnings) == 1
     inverted = evaluate_arrays([(chance < 0.5).astype(np.uint8)], [mask], invert=True)
-    assert inverted.overlap == overlap.overlap(mask > 0, chance >= 0.5)
+    assert inverted.overlap == overlap.class_overlap(mask > 0, chance >= 0.5)
     with pytest.raises(ConfigError, match="--invert is for maps and masks"):
         evaluate_arrays(*many(1), invert=True)
 
@@ -206,7 +206,7 @@ def test_a_slice_without_interior_is_left_out_of_isbi_only():
     mask, chance = membranes(0)
     found = evaluate_arrays([chance, chance], [mask, mask * 0])
     assert found.isbi.per_threshold == isbi.evaluate_stack([mask], [chance]).per_threshold
-    assert found.overlap == overlap.overlap(np.stack([mask > 0, mask < 0]), np.stack([chance, chance]) > 0.5)
+    assert found.overlap == overlap.class_overlap(np.stack([mask > 0, mask < 0]), np.stack([chance, chance]) > 0.5)
     assert "not scored by isbi, since the truth has no cell interior: image 1" in found.notes
 
 
@@ -224,7 +224,7 @@ def test_classes_are_named_as_in_the_truth():
     truth, prediction = (np.array([0, 7, 40])[each] for each in (index, noisy))
     found = evaluate_arrays([prediction], [truth], kind="classes")
     by_index = evaluate_arrays([noisy], [truth], kind="classes")
-    expected = overlap.overlap(index, noisy, classes=range(3))
+    expected = overlap.class_overlap(index, noisy, classes=range(3))
     assert found.classes == by_index.classes == (0, 7, 40)
     assert found.overlap == by_index.overlap == expected
     assert found.as_json()["overall"]["iou"] == {
@@ -241,7 +241,7 @@ def test_maps_of_three_classes_are_judged_by_their_largest():
     truth = ndimage.zoom(rng.integers(0, 3, (6, 6)), 4, order=0)
     chances = rng.dirichlet((1, 1, 1), truth.shape).transpose(2, 0, 1).astype(np.float32)
     found = evaluate_arrays([chances], [truth], kind="classes")
-    assert found.overlap == overlap.overlap(truth, chances.argmax(0), classes=range(3))
+    assert found.overlap == overlap.class_overlap(truth, chances.argmax(0), classes=range(3))
     with pytest.raises(ImageError, match="2 probability maps, but the truth has 3 classes"):
         evaluate_arrays([chances[:2]], [truth], kind="classes")
 
@@ -292,7 +292,7 @@ def test_ignored_pixels_take_part_in_nothing():
         assert found.scores == plain.scores
         assert found.images[0].objects == plain.images[0].objects
     cut = [np.delete(each, np.flatnonzero(ignore[0]), axis=1) for each in (prediction, truth)]
-    assert plain.overlap == overlap.overlap(cut[1] > 0, cut[0] > 0)
+    assert plain.overlap == overlap.class_overlap(cut[1] > 0, cut[0] > 0)
 
     mask, chance = membranes(0, 48)
     noise = rng.random(mask.shape).astype(np.float32)

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from septum.config import WeightMapConfig
 from septum.core.labels import Labels, Mask, as_labels
+from septum.core.targets import border
 from septum.errors import ConfigError, DatasetError, ImageError
 
 NEGLIGIBLE = 1e-6  # separation weights below this are returned as zero
@@ -111,43 +112,60 @@ def separation_weight(
 
 def weight_map(
     labels: npt.ArrayLike | None,
-    classes: npt.NDArray[np.integer],
-    config: WeightMapConfig,
-    balance: npt.NDArray[np.float64],
+    classes: npt.NDArray[np.integer] | None = None,
+    config: WeightMapConfig | None = None,
+    balance: npt.ArrayLike | None = None,
     ignore: Mask | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Loss weight of every pixel of one training image: Eq. 2 of Ronneberger et al. 2015, or the Freiburg plugin's.
+    """Loss weight of every pixel of one training image: Eq. 2 of Ronneberger et al. 2015, or the Fiji plugin's.
 
-    The separation term is added everywhere but in the last of the encoded classes: for foreground with a border that is
-    the background and the border cut out of touching instances, for cores all that is not core.
+    The separation term is added everywhere except in the last of the encoded classes. For foreground with a border that
+    is the background and the border cut out of touching instances; for cores it is all that is not core.
     With ``balance="freiburg"`` (Falk et al. 2019) the first term is 1 in the instances and falls off around them to
     v = background_weight: ``v + (1 - v) * exp(-d1**2 / (2 * background_sigma**2))``.
 
     Parameters
     ----------
     labels : (Y, X) integer array or None
-        Instances before the separation border was cut; None for semantic classes, which have no separation term.
-    classes : (Y, X) integer array
-        The encoded classes, 0..K-1, that the network learns.
-    config : WeightMapConfig
-        ``WeightMapConfig()`` is the paper's, ``septum.config.falk_2019()`` the plugin's.
-    balance : (K,) array
-        Weight of each class, see `class_weights`; used if ``config.balance == "frequency"``.
+        Instances, before the separation border is cut; None for semantic classes, which have no separation term.
+    classes : (Y, X) integer array, optional
+        The encoded classes 0..K-1 that the network learns. Default: background 0 and foreground 1 with the paper's
+        border, `septum.core.targets.border.encode`.
+    config : WeightMapConfig, optional
+        Default: the paper's. ``septum.config.falk_2019()`` is the plugin's.
+    balance : (K,) array, optional
+        Weight of each class, see `class_weights`; used if ``config.balance == "frequency"``. The paper counts the
+        pixels of the whole training set. Default: those of this image.
     ignore : (Y, X) bool array, optional
-        Pixels that were not annotated: weight 0.
+        Pixels that are not annotated: their weight is 0.
 
     Returns
     -------
     (Y, X) float32 array
 
+    Raises
+    ------
+    ImageError
+        If `labels` is not a label image, or neither `labels` nor `classes` is given.
+    DatasetError
+        If every pixel is ignored and the classes have to be counted.
+
     Examples
     --------
-    >>> labels = np.array([[1, 0, 2]])
-    >>> weight_map(labels, (labels > 0).astype(np.uint8), WeightMapConfig(), np.array([0.5, 1.0])).round(3)
-    array([[1.   , 9.731, 1.   ]], dtype=float32)
+    >>> weight_map(np.array([[1, 0, 2]])).round(3)  # foreground is twice as frequent as background
+    array([[ 0.5  , 10.231,  0.5  ]], dtype=float32)
     """
+    config = config or WeightMapConfig()
+    if classes is None:
+        if labels is None:
+            raise ImageError("a weight map needs labels (of instances) or classes, got neither; give one of them")
+        classes = border.encode(labels)
+    if balance is None:
+        counted = classes if ignore is None else classes[~ignore]
+        balance = class_weights(np.bincount(counted.ravel(), minlength=2))
+    balance = np.asarray(balance, np.float32)
     if config.balance == "frequency":
-        weights: npt.NDArray[np.float32] = balance.astype(np.float32)[classes]
+        weights: npt.NDArray[np.float32] = balance[classes]
     elif config.balance == "freiburg":
         weights = _freiburg_balance(classes if labels is None else as_labels(labels), config)
     else:

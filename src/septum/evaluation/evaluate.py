@@ -14,7 +14,7 @@ import numpy as np
 from septum.choices import Kind
 from septum.core.metrics import ctc, isbi
 from septum.core.metrics.checks import check_same_shape
-from septum.core.metrics.overlap import OverlapScores, overlap
+from septum.core.metrics.overlap import OverlapScores, class_overlap
 from septum.core.metrics.surface import surface_distance
 from septum.data.stored import PixelSize
 from septum.errors import ConfigError, ImageError, did_you_mean
@@ -215,7 +215,7 @@ def _score(case: Case, reading: Reading, measures: Sequence[str]) -> ImageRecord
         }
     return ImageRecord(
         name=case.name,
-        overlap=overlap(*pixels, classes=range(len(reading.values)), ignore=hidden),
+        overlap=class_overlap(*pixels, classes=range(len(reading.values)), ignore=hidden),
         surface=outlines,
         objects=compare_instances(truth, compared, hidden)
         if instances

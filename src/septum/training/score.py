@@ -38,7 +38,7 @@ def validation_scores(images: Iterable[ValidationImage], kind: str, n_classes: i
         at = matching.pool(matched).per_threshold[0]
         return {"score": at.panoptic_quality, "f1": at.f1, "mean_matched_iou": at.mean_matched_iou}
     parts = [
-        overlap.overlap(i.truth, i.predicted, classes=range(n_classes), ignore=i.ignore)
+        overlap.class_overlap(i.truth, i.predicted, classes=range(n_classes), ignore=i.ignore)
         for i in images
         if i.ignore is None or not i.ignore.all()
     ]

@@ -14,7 +14,7 @@ GOOD = np.array([[0, 1, 1], [0, 0, 2]])
 PAIRWISE = {
     "ctc": lambda t, p, ignore=None: ctc.match_frame(t, p, frame="000", ignore=ignore),
     "matching": lambda t, p, ignore=None: matching.match(t, p, ignore=ignore),
-    "overlap": lambda t, p, ignore=None: overlap.overlap(t, p, ignore=ignore),
+    "overlap": lambda t, p, ignore=None: overlap.class_overlap(t, p, ignore=ignore),
     "surface": lambda t, p, ignore=None: surface.surface_distance(t, p, ignore=ignore),
 }
 
@@ -95,7 +95,7 @@ def test_nothing_left_to_score():
     with pytest.raises(ImageError, match="there is no slice to score"):
         isbi.evaluate_stack([GOOD], np.zeros((1, 2, 3)), ignore=[everywhere])
     with pytest.raises(ImageError, match="there is no pixel to compare"):
-        overlap.overlap(GOOD, GOOD, ignore=everywhere)
+        overlap.class_overlap(GOOD, GOOD, ignore=everywhere)
     with pytest.raises(ImageError, match="there is no image to score"):
         overlap.pool([])
 
@@ -115,9 +115,16 @@ def test_thresholds_and_radii_out_of_range():
         surface.surface_distance(GOOD, GOOD, pixel_size=(0.1,))
 
 
-def test_families_of_scores_are_loaded_when_first_used():
-    code = "import septum; print(septum.metrics.matching.match([[1]], [[1]]).scores.per_threshold[0].f1)"
+def test_scores_have_short_names_and_are_loaded_on_first_use():
+    code = (
+        "import sys, septum; septum.metrics.__all__; assert not {'numba', 'scipy'} & {*sys.modules}\n"
+        "print(septum.metrics.match([[1]], [[1]]).scores.per_threshold[0].f1)"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.stdout == "1.0\n", ran.stderr
-    with pytest.raises(AttributeError, match="no attribute 'scores'"):
+    for name in metrics.__all__:
+        assert getattr(metrics, name).__doc__, name
+    assert metrics.match is matching.match
+    assert {"match", "class_overlap", "surface_distance", "bootstrap", "compare"} <= {*metrics.__all__}
+    with pytest.raises(AttributeError, match="scores"):
         metrics.scores  # noqa: B018

@@ -1,17 +1,20 @@
-"""The field's scores: arrays in, frozen records out; one file per family, loaded when first used.
+"""Scores: arrays in, frozen records out. One file per family, loaded on first use.
 
-``isbi`` (pixel, Rand, warping, V_Rand, V_Info of ISBI 2012) with ``warping`` below it · ``ctc`` (SEG, DET) ·
-``matching`` (AP, F1, PQ, AJI and the types of error) · ``overlap`` (IoU, Dice) · ``surface`` (Hausdorff, mean
-distance) · ``confidence`` (bootstrap intervals).
+============ ==============================================================================================
+family       what is in it
+============ ==============================================================================================
+matching     `match`: F1, average precision, panoptic quality, AJI; missed, invented, split, merged objects
+overlap      `class_overlap`: IoU, Dice and pixel error of classes
+surface      `surface_distance`: Hausdorff distance at 95 %, mean surface distance
+ctc          SEG and DET of the Cell Tracking Challenge
+isbi         pixel error, Rand error, warping error, V_Rand and V_Info of ISBI 2012; below it `warping`
+confidence   `bootstrap`: the 95 % interval of a score; `compare`: that of a difference of two predictions
+============ ==============================================================================================
+
+The functions in quotes are also names of this package: ``septum.metrics.match(truth, prediction)``.
+In every family, `pool` puts the scores of several images together.
 """
 
-import importlib
-from typing import Any
+import lazy_loader
 
-_FAMILIES = ("confidence", "ctc", "isbi", "matching", "overlap", "surface", "warping")
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _FAMILIES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.{name}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -37,7 +37,7 @@ class OverlapScores:
     classes: tuple[ClassOverlap, ...]  # sorted by label
 
 
-def overlap(
+def class_overlap(
     truth: ArrayLike, prediction: ArrayLike, *, classes: Sequence[int] = (0, 1), ignore: ArrayLike | None = None
 ) -> OverlapScores:
     """Compare two class images.
@@ -59,7 +59,7 @@ def overlap(
     Examples
     --------
     >>> import numpy as np
-    >>> scores = overlap(np.array([[0, 1, 1, 1]]), np.array([[0, 0, 1, 1]]))
+    >>> scores = class_overlap(np.array([[0, 1, 1, 1]]), np.array([[0, 0, 1, 1]]))
     >>> scores.pixel_error, scores.classes[1].iou, scores.classes[1].dice
     (0.25, 0.6666666666666666, 0.8)
     """

@@ -1,0 +1,12 @@
+from . import confidence as confidence
+from . import ctc as ctc
+from . import isbi as isbi
+from . import matching as matching
+from . import overlap as overlap
+from . import surface as surface
+from . import warping as warping
+from .confidence import bootstrap as bootstrap
+from .confidence import compare as compare
+from .matching import match as match
+from .overlap import class_overlap as class_overlap
+from .surface import surface_distance as surface_distance
