@@ -86,6 +86,13 @@ def test_a_wrong_size_is_refused_with_the_nearest():
         output_size(100, depth=4)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 44, 44), (2, 44, 44), (44, 44)])
+def test_images_of_another_number_of_channels_or_axes_are_refused(shape):
+    net = UNet(UNetConfig(base_channels=2, depth=2, in_channels=2))
+    with pytest.raises(ImageError, match=r"takes images of shape \(N, 2, Y, X\), got \(.*44\); give 2 channels, and"):
+        net(torch.zeros(shape))
+
+
 def test_a_wrong_number_of_channels_is_refused():
     with pytest.raises(ImageError, match="takes 1 channels, the image has 3"):
         UNet(UNetConfig(base_channels=1))(torch.zeros(1, 3, 188, 188))

@@ -63,36 +63,40 @@ def output_size(size: int, depth: int) -> int:
 
 
 class UNet(nn.Module):
-    """The U-Net of Ronneberger et al. 2015: valid convolutions, cropped skips; normalisation layers as an option.
+    """The U-Net of Ronneberger et al. 2015, Fig. 1: valid convolutions and cropped skips.
 
-    Maps ``(N, in_channels, Y, X)`` to logits ``(N, n_classes, Y - 2 * margin, X - 2 * margin)``, for admissible
-    Y and X. The output pixel (y, x) belongs to the input pixel (y + margin, x + margin).
+    Each level of the contracting path has two 3x3 convolutions with ReLU, then 2x2 max pooling; each level of the
+    expansive path a 2x2 up-convolution, the cropped skip beside it, and two 3x3 convolutions with ReLU. A 1x1
+    convolution gives one logit per class. No convolution is padded, so the output is smaller than the input by
+    `margin(depth)` pixels on every side (92 for the paper's depth of 4), and only some sizes are admissible.
 
-    Parameters
+    Layers that normalise each channel by its statistics over the image are an option of the settings.
+
+    References
     ----------
-    config : UNetConfig
-        Widths, depth, and what the paper leaves open. `paper_2015()` is Fig. 1.
-    seed : int
-        Of the Gaussian initialisation.
-
-    Raises
-    ------
-    ImageError
-        From `forward`, for the wrong number of channels or a size that is not admissible.
-
-    Notes
-    -----
-    `forward` takes one seed per sample, if any: in training its dropout masks are drawn from that alone, wherever in a
-    batch, and in which process, the sample lies.
+    O. Ronneberger, P. Fischer, T. Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015.
 
     Examples
     --------
     >>> net = UNet(UNetConfig(base_channels=2, depth=2))
-    >>> net(torch.zeros(1, 1, 44, 48)).shape
-    torch.Size([1, 2, 4, 8])
+    >>> image = torch.zeros(1, 1, input_size(5, depth=2), input_size(8, depth=2))  # at least 5 x 8 pixels of output
+    >>> image.shape, net(image).shape
+    (torch.Size([1, 1, 48, 48]), torch.Size([1, 2, 8, 8]))
     """
 
     def __init__(self, config: UNetConfig, seed: int = 0) -> None:
+        """Build the network with random weights.
+
+        Weights are drawn as the paper says: from a Gaussian of standard deviation sqrt(2 / N), with N the number of
+        incoming nodes of one neuron (He et al. 2015). Biases are 0.
+
+        Parameters
+        ----------
+        config : UNetConfig
+            Width, depth, channels, classes, and what the paper leaves open. ``paper_2015()`` is Fig. 1.
+        seed : int
+            Same seed, same weights.
+        """
         super().__init__()
         self.config = config
         widths = [config.base_channels * 2**level for level in range(config.depth + 1)]
@@ -114,12 +118,35 @@ class UNet(nn.Module):
         initialize(self, seed)
 
     def forward(self, image: Tensor, seeds: Sequence[int] = ()) -> Tensor:
+        """Return the logits of every class.
+
+        Parameters
+        ----------
+        image : (N, in_channels, Y, X) tensor
+            Normalised images, Y and X of an admissible size: see `input_size`.
+        seeds : sequence of N int, optional
+            For training: each sample's dropout masks are drawn from its own seed, wherever in a batch it is, and in
+            whichever process. Default: from PyTorch's global generator.
+
+        Returns
+        -------
+        (N, n_classes, Y - 2 * margin, X - 2 * margin) tensor
+            Scores before the softmax. The output pixel (y, x) belongs to the input pixel (y + margin, x + margin).
+
+        Raises
+        ------
+        ImageError
+            For another number of axes or channels, or a size that is not admissible; it names the nearest sizes.
+        """
         config = self.config
         generators: Sequence[torch.Generator | None] = [None] * len(image)
         if seeds:
             generators = [torch.Generator(image.device).manual_seed(seed) for seed in seeds]
-        if image.shape[1] != config.in_channels:
-            raise ImageError(f"the network takes {config.in_channels} channels, the image has {image.shape[1]}")
+        if image.ndim != 4 or image.shape[1] != config.in_channels:
+            raise ImageError(
+                f"the network takes images of shape (N, {config.in_channels}, Y, X), got {tuple(image.shape)}; "
+                f"give {config.in_channels} channel{'s' * (config.in_channels > 1)}, and an axis for the batch"
+            )
         for size in image.shape[2:]:
             output_size(size, config.depth)
         skips: list[Tensor] = []
