@@ -348,7 +348,7 @@ BAD_PREDICTION = {
     "--tta 5": ["tta must be 7 (the paper's rotations) or 8 (flips and quarter turns), got 5"],
     "--channel 4": ["cells.tif has 1 channel, channel 4 is not there; choose one of 0..0"],
     "--max-memory 5": ["an amount of memory must be a number with a unit, such as 2GB or 500MB, got '5'"],
-    "--max-memory 1kB": ["0 MB of memory are too little for a single tile", "the smallest that works is --max-memory "],
+    "--max-memory 1kB": ["0 MB of memory are too little for a single tile", "use at least --max-memory "],
     "--rescale": ["--rescale needs pixel sizes, but the model has none; leave --rescale out"],
 }
 
@@ -366,14 +366,14 @@ def test_inputs_that_are_no_images_are_refused(trained, tmp_path):
     before = files(tmp_path)
     for given, *fragments in (
         ("rgb.png", "rgb.png has 3 channels, but the model was trained on 1; choose one with --channel 0..2"),
-        ("empty", "the folder", "holds no image; Septum reads", ".tif"),
+        ("empty", "the folder", "contains no image; Septum reads", ".tif"),
         ("*.jpg", "no file matches", "*.jpg"),
         ("rgb.pgn", "rgb.pgn does not exist, did you mean 'rgb.png'?"),
     ):
         outcome = run("predict", trained, tmp_path / given, "--output", tmp_path / "out")
         assert_refused(outcome, *fragments)
     outcome = run("predict", trained, tmp_path / "rgb.png", tmp_path / "x" / "rgb.tif", "--output", tmp_path / "out")
-    assert_refused(outcome, "rgb.png and", "rgb.tif would write the same results; predict them into two folders")
+    assert_refused(outcome, "rgb.png and", "rgb.tif would write results of the same names; use an --output for each")
     assert files(tmp_path) == before
 
 
@@ -391,7 +391,7 @@ BAD_MODELS = {
         ],
     ),
     "nowhere": (lambda path, model: None, ["there is no model at", "give a run folder or a model.safetensors"]),
-    "an empty folder": (lambda path, model: path.mkdir(), ["holds no model.safetensors; give the folder that"]),
+    "an empty folder": (lambda path, model: path.mkdir(), ["has no model.safetensors; give the folder that"]),
 }
 
 

@@ -194,8 +194,8 @@ def test_the_plan_is_said_before_and_the_certificate_after(model, tmp_path):
     np.save(tmp_path / "a.npy", picture())
     outcome = predict(model, tmp_path / "a.npy", tmp_path / "out", "--verify", 3)
     assert re.search(
-        r"96 x 130 pixels in 1 tiles of \d+ x \d+, 0\.0 % more multiply-adds than in one pass, \d+ MB beside the "
-        r"program, about \d+ s, \d+ s of it for the network",
+        r"96 x 130 pixels in 1 tile of \d+ x \d+; 0\.0 % more computation than in one pass; \d+ MB of memory in "
+        r"addition to the program; about \d+ s, of which the network takes \d+ s",
         outcome.err,
     )
     assert re.search(r"a\.npy: 3 regions verified, largest difference 0\.00\d+ .*, 0 differing labels", outcome.out)
@@ -208,7 +208,7 @@ def test_a_budget_that_is_too_small_names_one_that_works(model, tmp_path):
     words = ("predict", model, tmp_path / "a.npy", "--output", tmp_path / "out", "--format", "zarr", "--max-memory")
     outcome = run(*words, "100MB")
     assert_refused(
-        outcome, "100 MB of memory are too little for a single tile of this network; the smallest that works"
+        outcome, "100 MB of memory are too little for a single tile of this network; use at least --max-memory"
     )
     named = re.search(r"--max-memory (\d+MB)", outcome.err)[1]
     assert not (tmp_path / "out").exists()
@@ -252,7 +252,7 @@ def test_inputs_that_do_not_fit(model, tmp_path):
     for name, *fragments in (
         ("plain.zarr", "plain.zarr is a Zarr group without OME metadata", "name what is inside, such as"),
         ("two.ome.tif", "two.ome.tif has 2 channels, but the model was trained on 1; choose one with --channel 0..1"),
-        ("empty.zarr", "the folder", "holds no image"),
+        ("empty.zarr", "the folder", "contains no image"),
     ):
         outcome = run("predict", model, tmp_path / name, "--output", tmp_path / "out", "--format", "zarr")
         assert_refused(outcome, *fragments)
@@ -266,10 +266,12 @@ def test_a_result_of_another_model_or_setting_is_not_mixed_with(model, tmp_path)
     (tmp_path / "other").mkdir()
     other = make_model(tmp_path / "other", decoding={"smallest_object": 9})
     words = "--output", tmp_path / "out", "--format", "zarr"
-    assert_refused(run("predict", other, tmp_path / "a.npy", *words), "of a result with another model")
-    assert_refused(run("predict", model, tmp_path / "a.npy", *words, "--tta", 8), "of a result with another tta")
+    assert_refused(run("predict", other, tmp_path / "a.npy", *words), "belongs to a result with another model")
+    assert_refused(
+        run("predict", model, tmp_path / "a.npy", *words, "--tta", 8), "belongs to a result with another tta"
+    )
     np.save(tmp_path / "a.npy", picture(1))
-    assert_refused(run("predict", model, tmp_path / "a.npy", *words), "of a result with another image")
+    assert_refused(run("predict", model, tmp_path / "a.npy", *words), "belongs to a result with another image")
     assert tree(tmp_path / "out") == before
 
 
@@ -385,12 +387,14 @@ def test_results_without_their_plan_are_not_mixed_with(model, tmp_path):
     (tmp_path / "other").mkdir()
     other = make_model(tmp_path / "other", decoding={"smallest_object": 9})
     words = tmp_path / "a.npy", "--output", tmp_path / "out", "--format", "zarr"
-    assert_refused(run("predict", other, *words), "of a result with another model")
+    assert_refused(run("predict", other, *words), "belongs to a result with another model")
     assert run("predict", model, *words).code == 0
     assert tree(tmp_path / "out") == whole
     (tmp_path / "out" / "a_plan.json").unlink()
-    assert_refused(run("predict", other, *words), "is there, but not a_plan.json, which says how it was made")
+    assert_refused(run("predict", other, *words), "exists without a_plan.json, which records how it was made")
     images = [tmp_path / "b.tif", tmp_path / "b.ome.tif"]
     for one in images:
         tifffile.imwrite(one, picture())
-    assert_refused(run("predict", model, *images, "--output", tmp_path / "out"), "would write the same results")
+    assert_refused(
+        run("predict", model, *images, "--output", tmp_path / "out"), "would write results of the same names"
+    )

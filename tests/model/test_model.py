@@ -95,9 +95,9 @@ def test_the_description_says_what_the_model_is():
     # 1->2: 20, 2->2: 38, 2->4: 76, 4->4: 148, up 4->2: 34, 4->2: 74, 2->2: 38, 1x1: 6
     assert parameters(small_model().net) == 434
     assert dict(small_model().describe()) == {
-        "network": "U-Net, depth 1, 2 base channels, 434 weights",
+        "network": "U-Net of depth 1, 2 base channels, 434 weights",
         "input": "1 channel, pixel size 0.25 x 0.5 micrometre",
-        "learned": "border: background, foreground",
+        "output": "instances (border): background, foreground",
         "recipe": "fast, step 2 of 3, seed 0",
         "scores": "score 0.5000, f1 0.2500",
         "measured on": "1 of 2 images held out for validation: b",
@@ -154,7 +154,7 @@ def test_other_files_are_refused(tmp_path):
     foreign, text = tmp_path / "foreign.safetensors", tmp_path / "text.safetensors"
     safetensors.torch.save_file({"weight": torch.zeros(2)}, foreign, {"format": "pt"})
     text.write_text("this is a text file, long enough to have a header")
-    with pytest.raises(ModelError, match="is a safetensors file, but not a Septum model; give a file that septum"):
+    with pytest.raises(ModelError, match="is a safetensors file but not a Septum model; give a file that septum"):
         load(foreign)
     with pytest.raises(ModelError, match="no safetensors file"):
         load(text)
@@ -162,7 +162,7 @@ def test_other_files_are_refused(tmp_path):
 
 def test_a_later_format_is_refused_with_the_way_out(tmp_path):
     card = json.loads(small_model().card.model_dump_json()) | {"format": FORMAT + 1, "news": 1}
-    with pytest.raises(ModelError, match=f"is of model format {FORMAT + 1}, this version .* up to {FORMAT}; update"):
+    with pytest.raises(ModelError, match=f"has model format {FORMAT + 1}, but this version .* up to {FORMAT}; update"):
         load(with_card(tmp_path / "m.safetensors", card))
 
 
@@ -195,7 +195,7 @@ def test_an_earlier_format_is_migrated_step_by_step(tmp_path, monkeypatch):
 )
 def test_a_damaged_card_is_refused(tmp_path, damage, what):
     card = json.loads(small_model().card.model_dump_json())
-    with pytest.raises(ModelError, match=rf"the description inside .*m\.safetensors is damaged: .*{what}.*; train"):
+    with pytest.raises(ModelError, match=rf"the description inside .*m\.safetensors is damaged: .*{what}.*; download"):
         load(with_card(tmp_path / "m.safetensors", damage(card)))
 
 
@@ -208,7 +208,7 @@ def test_weights_that_do_not_fit_the_card_are_refused(tmp_path):
 def test_the_model_of_a_run_folder_is_found_the_final_one_first(tmp_path):
     with pytest.raises(ModelError, match=r"there is no model at .*nowhere; give a run folder"):
         find_model(tmp_path / "nowhere")
-    with pytest.raises(ModelError, match=r"holds no model\.safetensors; give the folder that septum train"):
+    with pytest.raises(ModelError, match=r"has no model\.safetensors; give the folder that septum train"):
         find_model(tmp_path)
     (tmp_path / "model.safetensors").touch()
     assert find_model(tmp_path) == tmp_path / "model.safetensors"

@@ -10,7 +10,8 @@ from septum.core.tiling import ArraySource
 from septum.core.tta import change, versions
 from septum.core.unet import UNet
 from septum.machine.generators import drain
-from septum.model.predict import PixelsDone, predict_probabilities, segment, softmax
+from septum.model import predict as module
+from septum.model.predict import PixelsDone, in_fastest_order, predict_probabilities, segment, softmax
 
 CONFIG = TrainConfig(unet=UNetConfig(base_channels=3, depth=2))
 NET = UNet(CONFIG.unet, seed=1).eval()
@@ -111,3 +112,28 @@ def test_a_gpu_predicts_what_the_cpu_does():
     net = UNet(CONFIG.unet, seed=1).eval().cuda()
     there = drain(segment(net, CONFIG, ArraySource(IMAGE))).probabilities
     np.testing.assert_allclose(there, drain(segment(NET, CONFIG, ArraySource(IMAGE))).probabilities, atol=1e-4)
+
+
+@pytest.mark.parametrize("normalization", ["none", "image"])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_a_prediction_leaves_the_order_of_the_weights_in_memory_as_it_was(order, normalization, monkeypatch):
+    other = torch.channels_last if order == torch.contiguous_format else torch.contiguous_format
+    monkeypatch.setattr(module, "fastest_order", lambda device: other)
+    net = UNet(CONFIG.unet.with_changes({"normalization": normalization}), seed=1).eval().to(memory_format=order)
+    before = [(weight, weight.stride(), weight.data_ptr()) for weight in net.parameters()]
+    first = drain(segment(net, CONFIG, ArraySource(IMAGE)))
+    for weight, (same, stride, place) in zip(net.parameters(), before, strict=True):
+        assert weight is same
+        assert (weight.stride(), weight.data_ptr()) == (stride, place)
+    again = drain(segment(net, CONFIG, ArraySource(IMAGE)))
+    np.testing.assert_array_equal(first.probabilities, again.probabilities)
+    if normalization == "none":  # the bits of a network that is in the fastest order itself
+        converted = UNet(CONFIG.unet, seed=1).eval().to(memory_format=order).to(memory_format=other)
+        expected = drain(segment(converted, CONFIG, ArraySource(IMAGE)))
+        np.testing.assert_array_equal(first.probabilities, expected.probabilities)
+
+
+def test_a_network_that_is_in_the_fastest_order_is_not_copied():
+    net = in_fastest_order(UNet(CONFIG.unet, seed=1).eval())
+    again = in_fastest_order(net)
+    assert [w.data_ptr() for w in again.parameters()] == [w.data_ptr() for w in net.parameters()]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,12 @@ from septum.data.simulate import cells
 from septum.errors import ConfigError, ImageError, OutputError
 from septum.evaluation.predicted_images import predicted_images
 from septum.machine.generators import drain
-from septum.model.model import Model, ModelCard, fingerprint
+from septum.model.model import Model, ModelCard, ModelFile, fingerprint
 from septum.model.predict import predict_probabilities
 from septum.prediction import files as module
 from septum.prediction.files import list_inputs, predict_files
 from septum.prediction.records import FileDone, FileStarted, FrameProgress, StreamDone, StreamStarted
-from septum.prediction.streaming.files import StreamOptions
+from septum.prediction.streaming.decide import StreamOptions
 
 SHAPE = (36, 44)
 PIXEL_SIZE = (0.5, 0.25)  # micrometre
@@ -80,9 +81,13 @@ def write_tiff(path, pixels, pixel_size=None) -> Path:
     return path
 
 
-def predict(paths, output, model=MODEL, model_hash="m", **settings):
+def saved(model, sha256="m", path=Path("model.safetensors")) -> Model:
+    return replace(model, file=ModelFile(path, sha256))
+
+
+def predict(paths, output, model=MODEL, sha256="m", **settings):
     paths = [paths] if isinstance(paths, Path) else paths
-    return list(predict_files(model, model_hash, paths, output, **settings))
+    return list(predict_files(saved(model, sha256), paths, output, **settings))
 
 
 def files(folder) -> dict[str, bytes]:
@@ -140,7 +145,7 @@ def test_a_relative_glob_and_a_file_named_like_a_glob(tmp_path, monkeypatch):
 
 
 def test_inputs_that_lead_nowhere_are_refused(tmp_path):
-    with pytest.raises(ImageError, match=r"the folder .* holds no image; Septum reads .*\.png.*\.tif"):
+    with pytest.raises(ImageError, match=r"the folder .* contains no image; Septum reads .*\.png.*\.tif"):
         list_inputs([tmp_path])
     with pytest.raises(ImageError, match=r"no file matches .*\*\.tif"):
         list_inputs([tmp_path / "*.tif"])
@@ -149,7 +154,9 @@ def test_inputs_that_lead_nowhere_are_refused(tmp_path):
 @pytest.mark.parametrize(("one", "other"), [("a.tif", "a.PNG"), ("é.tif", "e\u0301.tif"), ("a.OME.tif", "a.ome.zarr")])
 def test_two_images_that_would_write_the_same_results_are_refused(one, other, tmp_path):
     paths = [tmp_path / "x" / one, tmp_path / "y" / other]
-    with pytest.raises(ImageError, match=f"x/{one} and .*y/{other} would write the same results; .* two folders"):
+    with pytest.raises(
+        ImageError, match=f"x/{one} and .*y/{other} would write results of the same names; use an --output for each"
+    ):
         list_inputs(paths)
 
 
@@ -280,7 +287,7 @@ def test_a_stop_or_a_broken_image_takes_nothing_from_the_table(tmp_path):
         predict([paths[2], colour], tmp_path / "out")
     predict(paths[:3], tmp_path / "fresh")
     assert files(tmp_path / "out") == files(tmp_path / "fresh")
-    steps = predict_files(MODEL, "other", paths[:3], tmp_path / "out")
+    steps = predict_files(saved(MODEL, "other"), paths[:3], tmp_path / "out")
     while not isinstance(next(steps), FileDone):
         pass
     next(steps)
@@ -298,45 +305,22 @@ def test_an_ome_tiff_gives_files_of_its_name(tmp_path):
 
 
 def test_an_image_goes_on_as_it_was_begun_in_memory_or_streamed(image, tmp_path, monkeypatch):
-    model_path, out = tmp_path / "model.safetensors", tmp_path / "out"
-    MODEL.save(model_path)
-    predict(image, out, model_path=model_path)
+    out = tmp_path / "out"
+    predict(image, out)
     before = files(out)
     with monkeypatch.context() as short:
         short.setattr(module, "needs_streaming", lambda *_: True)  # as if memory were short now
-        assert predict(image, out, model_path=model_path)[-1].skipped
+        assert predict(image, out)[-1].skipped
         assert files(out) == before
-        assert isinstance(predict(image, tmp_path / "large", model_path=model_path)[-1], StreamDone)
-        steps = predict_files(MODEL, "m", [image], tmp_path / "begun", model_path=model_path)
+        assert isinstance(predict(image, tmp_path / "large")[-1], StreamDone)
+        steps = predict_files(saved(MODEL), [image], tmp_path / "begun")
         assert isinstance(next(steps), StreamStarted)
         steps.close()
     for folder, skipped in (("large", True), ("begun", False)):
-        done = predict(image, tmp_path / folder, model_path=model_path)[-1]
+        done = predict(image, tmp_path / folder)[-1]
         assert isinstance(done, StreamDone)
         assert done.skipped == skipped
         assert not (tmp_path / folder / "a_labels.tif").exists()
-
-
-def test_the_threads_of_one_streamed_image_are_not_those_of_the_next(image, tmp_path, monkeypatch):
-    threads = []
-
-    def streamed(*_):
-        threads.append(torch.get_num_threads())
-        torch.set_num_threads(max(1, threads[0] // 2))
-        yield FileDone(image, (), 0, skipped=False)
-
-    other = write_tiff(tmp_path / "b.tif", picture()[0])
-    MODEL.save(tmp_path / "model.safetensors")
-    monkeypatch.setattr(module, "stream_file", streamed)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(4)
-        settings = {"stream": StreamOptions(), "model_path": tmp_path / "model.safetensors"}
-        predict([image, other], tmp_path / "out", **settings)
-        assert threads == [4, 4]
-        assert torch.get_num_threads() == 4
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_one_image_after_the_other_gives_the_table_of_both(tmp_path):
@@ -354,7 +338,7 @@ def test_whatever_decides_the_result_is_predicted_again_when_it_changes(image, t
     out, settings, model = tmp_path / "out", {}, small_model(pixel_size=PIXEL_SIZE)
     predict(image, out, model)
     if change == "model":
-        model, settings["model_hash"] = small_model(seed=5, pixel_size=PIXEL_SIZE), "another"
+        model, settings["sha256"] = small_model(seed=5, pixel_size=PIXEL_SIZE), "another"
     elif change == "tta":
         settings["tta"] = TTA
     elif change == "rescale":
@@ -453,7 +437,7 @@ def test_killed_while_doing_it_otherwise_old_and_new_results_are_not_mixed(image
 def test_a_truly_killed_process_leaves_nothing_visible_that_is_not_whole(tmp_path):
     paths = [write_tiff(tmp_path / f"{name}.tif", picture(seed)[0]) for seed, name in enumerate("ab")]
     MODEL.save(tmp_path / "model.safetensors")
-    predict(paths, tmp_path / "fresh", model_hash=fingerprint(tmp_path / "model.safetensors"))
+    predict(paths, tmp_path / "fresh", sha256=fingerprint(tmp_path / "model.safetensors"))
     code = """
 import os, signal, sys
 from septum.cli import main
@@ -476,12 +460,12 @@ main()
     results = [name for name in left if not name.startswith(".") and name != "predictions.json"]
     assert results == ["a_labels.tif", "a_overlay.png", "a_probabilities.tif"]
     assert all(left[name] == whole[name] for name in results)
-    predict(paths, tmp_path / "out", model_hash=fingerprint(tmp_path / "model.safetensors"))
+    predict(paths, tmp_path / "out", sha256=fingerprint(tmp_path / "model.safetensors"))
     assert files(tmp_path / "out") == whole
 
 
 def test_stopped_in_the_middle_nothing_of_the_image_is_there(image, tmp_path):
-    steps = predict_files(MODEL, "m", [image], tmp_path / "out")
+    steps = predict_files(saved(MODEL), [image], tmp_path / "out")
     assert [type(next(steps)) for _ in range(3)] == [FileStarted, FrameProgress, FrameProgress]
     steps.close()
     assert list(files(tmp_path / "out")) == ["predictions.json"]
@@ -494,7 +478,7 @@ def test_a_different_pixel_size_is_said(image, tmp_path):
 
     assert notes((0.5, 0.25)) == notes((0.59, 0.21)) == notes(None) == ()
     expected = (
-        "a.tif: 0.5 micrometre per pixel, the model was trained at 0.62; results may be poor, --rescale resamples"
+        "a.tif: 0.5 micrometre per pixel, the model was trained at 0.62; results may be poor; use --rescale to resample"
     )
     assert notes((0.62, 0.25)) == (expected,)
     assert len(notes((0.5, 0.2))) == 1  # one axis is enough
@@ -503,13 +487,12 @@ def test_a_different_pixel_size_is_said(image, tmp_path):
 
 
 def test_a_different_pixel_size_of_a_streamed_image_is_said(image, tmp_path):
-    model, path = small_model(pixel_size=(0.62, 0.25)), tmp_path / "model.safetensors"
-    model.save(path)
-    started = predict(image, tmp_path / "out", model, model_path=path, stream=StreamOptions())[0]
+    model = small_model(pixel_size=(0.62, 0.25))
+    started = predict(image, tmp_path / "out", model, stream=StreamOptions())[0]
     assert isinstance(started, StreamStarted)
     assert started.notes[1] == (
-        "a.tif: 0.5 micrometre per pixel, the model was trained at 0.62; results may be poor, another --level may be "
-        "nearer"
+        "a.tif: 0.5 micrometre per pixel, the model was trained at 0.62; results may be poor; another --level may fit "
+        "better"
     )
 
 
@@ -546,7 +529,9 @@ def test_a_broken_file_is_said_before_anything_is_computed(image, tmp_path):
 
 
 def test_too_little_memory_is_said_before_anything_is_written(image, tmp_path):
-    with pytest.raises(ConfigError, match=r"too little for a single tile .* works is --max-memory \d+MB"):
+    with pytest.raises(
+        ConfigError, match=r"too little for a single tile of this network; use at least --max-memory \d+MB"
+    ):
         predict(image, tmp_path / "out", max_memory=1000)
     assert not (tmp_path / "out").exists()
 

@@ -3,14 +3,14 @@ import tifffile
 
 from septum.core.tiling import ArraySource
 from septum.data.images import open_image
-from septum.prediction.preview import LARGEST, preview_files, shrink
+from septum.prediction.preview import LARGEST, preview_files, read_downsampled
 from tests.prediction.streaming.test_job import load, make_model
 
 
-def test_shrinking_is_the_mean_of_squares_whatever_the_blocks():
+def test_read_downsampleding_is_the_mean_of_squares_whatever_the_blocks():
     image = np.random.default_rng(0).integers(0, 255, (2, 61, 90)).astype(np.uint8)
     expected = image[:, :60, :88].reshape(2, 15, 4, 22, 4).mean((2, 4))
-    np.testing.assert_allclose(shrink(ArraySource(image), 4), expected, rtol=1e-6)
+    np.testing.assert_allclose(read_downsampled(ArraySource(image), 4), expected, rtol=1e-6)
 
 
 def test_a_preview_is_one_small_picture(tmp_path):

@@ -66,10 +66,10 @@ def predict(
     from septum.config import TtaConfig
     from septum.machine.device import pick_device
     from septum.machine.memory import default_limit
-    from septum.model.model import find_model, fingerprint, load
+    from septum.model.model import load_for_prediction
     from septum.prediction.files import list_inputs, predict_files
     from septum.prediction.preview import preview_files
-    from septum.prediction.streaming.files import StreamOptions, parse_region
+    from septum.prediction.streaming.decide import StreamOptions, parse_region
     from septum.words import count
 
     if cluster is not None and workers > 1:
@@ -99,7 +99,7 @@ def predict(
         statistics=statistics,
     )
     streamed = form is not None or options != StreamOptions(tta=averaging, channel=channel)
-    loaded = load(model, pick_device(device))
+    loaded = load_for_prediction(model, pick_device(device))
     if loaded.card.terms:
         print(f"{model}: {loaded.card.terms}", file=sys.stderr)
     paths = list_inputs(inputs)
@@ -111,7 +111,6 @@ def predict(
         return
     records = predict_files(
         loaded,
-        fingerprint(find_model(model)),
         paths,
         output,
         tta=averaging,
@@ -119,7 +118,6 @@ def predict(
         channel=channel,
         max_memory=memory,
         stream=options if streamed else None,
-        model_path=find_model(model),
     )
     with PredictionDisplay(quiet, len(paths), loaded.card.kind) as display:
         for record in records:

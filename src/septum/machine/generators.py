@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import TypeVar
 
 Record = TypeVar("Record")
+Other = TypeVar("Other")
 Result = TypeVar("Result")
 
 
@@ -31,3 +33,30 @@ def drain(steps: Generator[Record, None, Result], each: Callable[[Record], objec
             return result
         if each is not None:
             each(record)
+
+
+def mapped(
+    steps: Generator[Record, None, Result], convert: Callable[[Record], Other]
+) -> Generator[Other, None, Result]:
+    """Yield every record of a generator converted, and return its result.
+
+    Examples
+    --------
+    >>> def halves():
+    ...     yield "first"
+    ...     yield "second"
+    ...     return 2
+    >>> drain(mapped(halves(), str.upper), print)
+    FIRST
+    SECOND
+    2
+    """
+    result: list[Result] = []
+
+    def records() -> Generator[Record, None, None]:
+        result.append((yield from steps))
+
+    with closing(records()) as originals:
+        for record in originals:
+            yield convert(record)
+    return result[0]

@@ -20,10 +20,11 @@ from septum.core.unet import UNet
 from septum.errors import ConfigError, ModelError, did_you_mean
 from septum.machine.generators import drain
 from septum.machine.memory import DEFAULT_MEMORY
-from septum.model.predict import Prediction, segment
+from septum.model.predict import Prediction, convert_to_fastest_order, segment
 from septum.model.tensors import read_tensors, write_tensors
+from septum.words import count
 
-FORMAT = 2  # of the card; MIGRATIONS[n] turns a card of format n into one of n + 1
+FORMAT = 2  # of the card; MIGRATIONS[n] turns a card of format n into one of format n + 1
 
 
 def _to_2(card: dict[str, Any]) -> dict[str, Any]:
@@ -34,7 +35,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2}
 
 
 class ModelCard(Settings):
-    """What a model file says about itself."""
+    """The description inside a model file."""
 
     format: int = FORMAT
     config: TrainConfig
@@ -44,30 +45,57 @@ class ModelCard(Settings):
     data: dict[str, str]  # training image -> sha256 of image and labels
     held_out: str  # what the scores were measured on
     scores: dict[str, float]
-    step: int  # the step whose weights these are
-    brightness: Normalization | None = None  # the mean of how the training images were normalised
-    about: tuple[str, ...] = ()  # of a model that ships: data, split, how to make it again
-    terms: str = ""  # restrictions that come with the training data; said whenever the model is loaded
+    step: int  # the training step that the weights are from
+    brightness: Normalization | None = None  # mean normalisation of the training images
+    about: tuple[str, ...] = ()  # of a shipped model: data, split, the command that trains it again
+    terms: str = ""  # restrictions that come with the training data; shown when a command loads the model
     versions: dict[str, str]
 
     @property
     def kind(self) -> Kind:
-        """What the numbers of a predicted label image mean."""
+        """What the values of a predicted label image mean."""
         return self.config.kind
 
 
-@dataclass
+@dataclass(frozen=True)
+class ModelFile:
+    """The file that a model was loaded from, and its sha256 at that time."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(repr=False)
 class Model:
     """A trained network with its card.
 
     Examples
     --------
-    >>> model = septum.load("run")                        # doctest: +SKIP
-    >>> model.predict(image).labels                       # doctest: +SKIP
+    >>> septum.load("nuclei")                             # doctest: +SKIP
+    Model(instances: background, foreground, U-Net of depth 4, ..., f1 0.8909, f1_at_0.7 0.8122)
+    >>> septum.load("nuclei").predict(image).labels       # doctest: +SKIP
     """
 
     net: UNet
     card: ModelCard
+    file: ModelFile | None = None  # none if it was trained in memory, or its file is gone
+
+    def __repr__(self) -> str:
+        parts = [f"{self.card.kind}: {', '.join(self.card.class_names)}", self._network(), *self._scores()[:2]]
+        return f"Model({', '.join(parts)})"
+
+    def saved(self) -> ModelFile:
+        """Return the file that the model was loaded from; ModelError if there is none."""
+        if self.file is None:
+            raise ModelError("this model has no file; save it with model.save(path) and load it with septum.load(path)")
+        return self.file
+
+    def _network(self) -> str:
+        unet = self.card.config.unet
+        return f"U-Net of depth {unet.depth}, {unet.base_channels} base channels, {parameters(self.net):,} weights"
+
+    def _scores(self) -> list[str]:
+        return [f"{name} {value:.4f}" for name, value in self.card.scores.items()]
 
     def predict(
         self, image: np.ndarray, *, tta: TtaConfig | None = None, max_memory: int = DEFAULT_MEMORY
@@ -77,11 +105,11 @@ class Model:
         Parameters
         ----------
         image : (Y, X) or (C, Y, X) array
-            As it comes from the microscope: it is normalised here.
+            Raw values; they are normalised here.
         tta : TtaConfig, optional
             Average over rotated or mirrored versions.
         max_memory : int
-            Bytes that the activations of one tile may take.
+            Bytes that the prediction may take in addition to image and result.
 
         Returns
         -------
@@ -99,18 +127,15 @@ class Model:
         return drain(segment(self.net, self.card.config, ArraySource(pixels), tta=tta, max_memory=max_memory))
 
     def describe(self) -> list[tuple[str, str]]:
-        """Say in names and sentences what the model is."""
-        card, unet = self.card, self.card.config.unet
+        """Describe the model as pairs of a name and a text."""
+        card = self.card
         size = f"{card.pixel_size[0]:.4g} x {card.pixel_size[1]:.4g} micrometre" if card.pixel_size else "unknown"
         return [
-            (
-                "network",
-                f"U-Net, depth {unet.depth}, {unet.base_channels} base channels, {parameters(self.net):,} weights",
-            ),
-            ("input", f"{card.channels} channel{'s' if card.channels > 1 else ''}, pixel size {size}"),
-            ("learned", f"{card.config.target}: {', '.join(card.class_names)}"),
+            ("network", self._network()),
+            ("input", f"{count(card.channels, 'channel')}, pixel size {size}"),
+            ("output", f"{card.kind} ({card.config.target}): {', '.join(card.class_names)}"),
             ("recipe", f"{card.config.recipe}, step {card.step} of {card.config.steps}, seed {card.config.seed}"),
-            ("scores", ", ".join(f"{name} {value:.4f}" for name, value in card.scores.items()) or "none"),
+            ("scores", ", ".join(self._scores()) or "none"),
             ("measured on", card.held_out),
             ("training data", ", ".join(card.data)),
             ("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())),
@@ -119,7 +144,7 @@ class Model:
         ]
 
     def save(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write the model file, whole or not at all; `dtype` such as ``torch.float16`` rounds the weights in it."""
+        """Write the model file, whole or not at all; a `dtype` such as ``torch.float16`` rounds its weights."""
         tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in self.net.state_dict().items()}
         write_tensors(path, tensors, {"septum": self.card.model_dump_json()})
 
@@ -130,7 +155,7 @@ def parameters(net: UNet) -> int:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Load a model file, the model of a run folder, or by its name one that ships with Septum. Nothing is unpickled.
+    """Load a model file, the model of a run folder, or a shipped model by its name. Nothing is unpickled.
 
     Raises
     ------
@@ -138,9 +163,10 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         If it is missing, cut short, not a Septum model, or of a later format.
     """
     file = find_model(path)
+    sha256 = fingerprint(file)
     tensors, metadata = read_tensors(file)
     if "septum" not in metadata:
-        raise ModelError(f"{file} is a safetensors file, but not a Septum model; give a file that septum train wrote")
+        raise ModelError(f"{file} is a safetensors file but not a Septum model; give a file that septum train wrote")
     try:
         values = json.loads(metadata["septum"])
         number = values.get("format") if isinstance(values, dict) else None
@@ -148,47 +174,58 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
             raise ConfigError("it has no format number")
         if number > FORMAT:
             raise ModelError(
-                f"{file} is of model format {number}, this version of Septum reads up to {FORMAT}; update Septum"
+                f"{file} has model format {number}, but this version of Septum reads up to {FORMAT}; update Septum"
             )
         for step in range(number, FORMAT):
             values = MIGRATIONS[step](values)
         card = ModelCard(**values)
     except (ConfigError, ValueError) as error:
         raise ModelError(
-            f"the description inside {file} is damaged: {error}; train again or get the file again"
+            f"the description inside {file} is damaged: {error}; download the file again or train again"
         ) from None
     net = UNet(card.config.unet)
     try:
         net.load_state_dict(tensors)
     except RuntimeError:
-        raise ModelError(f"the weights in {file} do not fit the network it describes; get the file again") from None
-    return Model(net.to(device).eval(), card)
+        raise ModelError(f"the weights in {file} do not fit the network it describes; download it again") from None
+    return Model(net.to(device).eval(), card, ModelFile(file, sha256))
+
+
+def load_for_prediction(path: str | Path, device: str | torch.device = "cpu") -> Model:
+    """Load a model with its weights in the order of memory that predictions are fastest in, so that none copies them.
+
+    In that order the last bits of its logits differ from those of the same model by `load`.
+    """
+    model = load(path, device)
+    if model.net.config.normalization == "none":  # else predictions run on another network, made for each image
+        convert_to_fastest_order(model.net)
+    return model
 
 
 SHIPPED = Path(__file__).parents[1] / "models"
 
 
 def shipped() -> dict[str, Path]:
-    """Return the models that ship with Septum, by name."""
+    """Return the files of the models that ship with Septum, by name."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
 
 
 def find_model(path: str | Path) -> Path:
-    """Return the file of a model: itself, that of a run folder (the final one if there is one), or a shipped one's."""
+    """Return the file of a model: of a path to it, of a run folder (final/ if there is one) or of a shipped model."""
     given, path = str(path), Path(path)
     if not path.exists():
         if given in shipped():
             return shipped()[given]
         raise ModelError(
-            f"there is no model at {path}; give a run folder or a model.safetensors, or the name of one that ships "
-            f"with Septum{did_you_mean(given, shipped())}"
+            f"there is no model at {path}; give a run folder, a model file, or the name of a model that ships with "
+            f"Septum{did_you_mean(given, shipped())}"
         )
     if path.is_file():
         return path
     for candidate in (path / "final" / "model.safetensors", path / "model.safetensors"):
         if candidate.exists():
             return candidate
-    raise ModelError(f"{path} holds no model.safetensors; give the folder that septum train --output wrote")
+    raise ModelError(f"the folder {path} has no model.safetensors; give the folder that septum train --output wrote")
 
 
 def fingerprint(path: Path) -> str:

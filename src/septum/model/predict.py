@@ -1,7 +1,8 @@
-"""The overlap-tile strategy: from a source to a sink, averaged over rotations, decoded to labels."""
+"""The overlap-tile strategy: tiles from a source to a sink, averaged over rotations, decoded to labels."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import cast
 import numpy as np
 import torch
 from skimage.transform import resize
+from torch import nn
 
 from septum.config import TrainConfig, TtaConfig
 from septum.core.bands import logits_in_bands
@@ -24,12 +26,12 @@ from septum.machine.device import fastest_order
 from septum.machine.memory import DEFAULT_MEMORY
 from septum.machine.queues import ahead
 
-FEW = 64  # pixels: tiles up to this pass through the network at once
+ONE_PASS_PIXELS = 64  # tiles up to this size pass through the network at once, not in bands
 
 
 @dataclass(frozen=True)
 class PixelsDone:
-    """How many pixels of the result are there."""
+    """How many pixels of the result are done."""
 
     done: int
     total: int
@@ -37,7 +39,7 @@ class PixelsDone:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network sees in one image: (Y, X) labels, and (K, Y, X) probabilities of the classes."""
+    """The result for one image: (Y, X) labels, and (K, Y, X) probabilities of the classes."""
 
     labels: np.ndarray
     probabilities: np.ndarray
@@ -47,9 +49,9 @@ def predict_logits(net: UNet, source: Source, tile: Tile, rows: int) -> Iterator
     """Run the network over a tile of a source, `rows` at a time; yields regions to write and their (K, y, x) logits."""
     weight = net.output.weight
     top, bottom = tile.read[0].start, tile.read[0].stop
-    # all logits of a tiny image may cancel to nearly nothing; these bits depend on the very sums of one pass
-    few = math.prod(shape_of(tile.write)) <= FEW
-    if few:
+    # all logits of a tiny image may nearly cancel, so that the order of summation shows: sum as one pass does
+    one_pass = math.prod(shape_of(tile.write)) <= ONE_PASS_PIXELS
+    if one_pass:
         rows = bottom - top
 
     def read() -> Iterator[torch.Tensor]:
@@ -58,7 +60,7 @@ def predict_logits(net: UNet, source: Source, tile: Tile, rows: int) -> Iterator
             yield torch.from_numpy(np.ascontiguousarray(pixels))[None].to(weight.dtype)
 
     bands = (pixels.to(weight.device) for pixels in ahead(read()))
-    flow = map(net, bands) if few else logits_in_bands(net, bands, max(1, rows // 2**net.config.depth))
+    flow = map(net, bands) if one_pass else logits_in_bands(net, bands, max(1, rows // 2**net.config.depth))
     place, row = tile.crop[0], 0  # which of the network's output rows to keep, and where it is
     while row < place.stop:
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
@@ -103,14 +105,20 @@ def predict_region(net: UNet, source: Source, region: Region, rows: int) -> np.n
 
 
 def to_numpy(net: UNet) -> type:
-    """Return the type of the network's numbers."""
+    """Return the NumPy type of the network's weights."""
     return np.float64 if net.output.weight.dtype == torch.float64 else np.float32
 
 
-def in_fastest_order(net: UNet) -> UNet:
-    """Put the weights of this network in the order of memory in which predictions are fastest."""
+def convert_to_fastest_order(net: UNet) -> UNet:
+    """Convert the weights of a network of our own, in place, to the order of memory that predictions are fastest in."""
     order = fastest_order(net.output.weight.device)
     return cast(UNet, net.to(memory_format=order))  # type: ignore[call-overload]
+
+
+def in_fastest_order(net: UNet) -> UNet:
+    """Return the same network in that order, and leave `net` as it is: weights that already are in it are shared."""
+    shared = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in net.parameters()}
+    return convert_to_fastest_order(copy.deepcopy(net, shared))
 
 
 def segment(
@@ -127,17 +135,17 @@ def segment(
     Parameters
     ----------
     net : UNet
-        In evaluation mode, on the device that shall do the work.
+        In evaluation mode, on the device that does the work.
     config : TrainConfig
-        Of the model: says how the image is normalised and how probabilities become labels.
+        Of the model: how the image is normalised and how probabilities become labels.
     source : Source
-        The image as it is, (C, Y, X).
+        The image with raw values, (C, Y, X).
     tta : TtaConfig, optional
         Average over rotated or mirrored versions.
     max_memory : int
-        Bytes that may be taken beside the image and the result.
+        Bytes that the prediction may take in addition to image and result.
     zoom : (float, float), optional
-        Resample the image by these factors (y, x) for the network, and its probabilities back.
+        Resample the image by these factors (y, x) for the network, and the probabilities back.
     """
     pixels = source.read(whole(source.shape[1:]))
     normalization = measure(pixels, config.normalize)
@@ -153,13 +161,13 @@ def segment(
 
 
 def fit_to_image(net: UNet, source: Source) -> UNet:
-    """Return the network for one normalised image: its layers' statistics measured once, on fixed tiles, and frozen."""
+    """Return the network for one normalised image: its layers' statistics are measured on fixed tiles and frozen."""
     if net.config.normalization == "none":
         return net
     regions = measured_tiles(source.shape[1:], net.config.depth)
     tiles = torch.from_numpy(np.stack([read_mirrored(source, region) for region in regions]))
     weight = net.output.weight
-    return freeze(net, tiles.to(weight.device, weight.dtype))
+    return convert_to_fastest_order(freeze(net, tiles.to(weight.device, weight.dtype)))
 
 
 def predict_probabilities(
@@ -186,6 +194,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def resample(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Resample (C, Y, X) to (C, *shape): bilinear, smoothed first where it shrinks."""
+    """Resample (C, Y, X) to (C, *shape): bilinear, smoothed first if it gets smaller."""
     result: np.ndarray = resize(image, (len(image), *shape), order=1, mode="reflect", anti_aliasing=True)
     return result.astype(np.float32)

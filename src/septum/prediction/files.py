@@ -1,18 +1,18 @@
-"""From image files to result files: labels, probabilities, overlays, objects.csv; skips what is done."""
+"""From image files to result files: labels, probabilities, overlays, objects.csv; skips images already done."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Collection, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import nullcontext
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from septum.choices import Kind
 from septum.config import TtaConfig
@@ -43,24 +43,27 @@ from septum.data.names import (
     visible_entries,
 )
 from septum.errors import ConfigError, ImageError
-from septum.machine.memory import DEFAULT_MEMORY, resident
+from septum.machine.generators import mapped
+from septum.machine.memory import DEFAULT_MEMORY, limited_allocator_cache, resident
 from septum.model.model import Model
 from septum.model.predict import PixelsDone, Prediction, segment
 from septum.prediction.records import FileDone, FileRecord, FileStarted, FrameProgress, StreamRecord
-from septum.prediction.streaming.files import (
+from septum.prediction.streaming.decide import (
+    PlannedStream,
     StreamOptions,
-    is_begun,
-    make_plan,
+    is_streamed_before,
     needs_streaming,
-    stream_file,
+    network_speed,
+    plan_stream,
     too_little,
 )
-from septum.prediction.streaming.plan import identity
+from septum.prediction.streaming.files import stream_file
+from septum.prediction.streaming.plan import fingerprint_image
 
-PIXEL_SIZE_TOLERANCE = 1.2  # ratio beyond which the image's scale is said to differ from the model's
-JOURNAL = "predictions.json"  # of every image: with what it was segmented, and into which files
+PIXEL_SIZE_RATIO = 1.2  # of image and model, above which a warning is given
+JOURNAL = "predictions.json"  # of every image: model, settings and result files
 TABLE = "objects.csv"
-Table = dict[str, list[Row]]  # the objects of each image, by its stem
+ObjectRows = dict[str, list[Row]]  # by the stem of the image
 
 
 def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
@@ -69,7 +72,7 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     Raises
     ------
     ImageError
-        If a name leads to no image, or two images would write the same results.
+        If an input matches no image, or two images would write the same results.
     """
     found: list[Path] = []
     for given in map(Path, inputs):
@@ -77,7 +80,7 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
             files = [path for path in visible_entries(given) if is_image(path)]
             if not files:
                 suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-                raise ImageError(f"the folder {given} holds no image; Septum reads {suffixes} and OME-Zarr")
+                raise ImageError(f"the folder {given} contains no image; Septum reads {suffixes} and OME-Zarr")
         elif any(mark in str(given) for mark in "*?[") and not given.exists():
             matches = Path(given.anchor or ".").glob(str(given.relative_to(given.anchor)))
             files = sorted(filter(is_visible, matches), key=natural_order)
@@ -90,13 +93,12 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     for path in found:
         other = first.setdefault(key_of(path), path)
         if other != path:
-            raise ImageError(f"{other} and {path} would write the same results; predict them into two folders")
+            raise ImageError(f"{other} and {path} would write results of the same names; use an --output for each")
     return found
 
 
 def predict_files(
     model: Model,
-    model_hash: str,
     paths: Sequence[Path],
     output: Path,
     *,
@@ -105,115 +107,187 @@ def predict_files(
     channel: int | None = None,
     max_memory: int = DEFAULT_MEMORY,
     stream: StreamOptions | None = None,
-    model_path: Path | None = None,
 ) -> Generator[FileRecord | StreamRecord, None, None]:
-    """Segment image files one by one into a folder; skips what is done with the same model and settings.
+    """Segment image files one by one into a folder; skips images already done with the same model and settings.
 
-    Images that would take more than half of the memory, and all if `stream` says how, are streamed (`stream_file`):
-    `max_memory` then bounds all processes. One that was begun, or done, in memory or streamed is gone on with so.
+    How each image is predicted is decided before the first one: in memory, or streamed if that would take more than
+    half of the memory. With `stream`, all are streamed with these options. `max_memory` is the total over all
+    processes. An image that was started or finished either way before stays with it.
+
+    Raises
+    ------
+    ModelError
+        If the model is not loaded from a file.
+    ConfigError, ImageError, OutputError
+        If the memory is too small, or an image, a setting or an earlier result does not fit.
     """
     options = stream or StreamOptions(tta=tta, channel=channel)
+    fingerprint = cache(fingerprint_image)
     settings = {"tta": tta.model_dump() if tta else None, "rescale": rescale, "channel": channel}
-    journal = _read_journal(output / JOURNAL)
+    folder = _Folder(output, {"model": model.saved().sha256, "settings": settings}, fingerprint)
 
-    @cache
-    def key_of(path: Path) -> dict[str, Any]:
-        return {"model": model_hash, "settings": settings, "input": identity(path)}
+    def is_streamed(image: ImageFile) -> bool:
+        if stream is not None or is_streamed_before(image.path, output):
+            return True
+        return needs_streaming(image, model.net.config.n_classes, max_memory) and not folder.is_done(image.path)
 
-    def is_done(path: Path) -> bool:
-        entry = journal.get(stem_of(path))
+    images = [open_image(path, channel=channel, level=options.level) for path in paths]
+    streamed = [is_streamed(image) for image in images]
+    if rescale and any(streamed):
+        raise ConfigError(
+            f"--rescale is for images in memory, but {paths[streamed.index(True)]} is streamed; "
+            "leave --rescale out and choose the nearest --level"
+        )
+    with limited_allocator_cache() if any(streamed) else nullcontext():
+        speed = network_speed(model.net) if any(streamed) else 0.0
+
+        def decide(image: ImageFile, is_large: bool) -> ImageFile | PlannedStream:
+            if is_large:
+                return plan_stream(model, image, options, max_memory=max_memory, speed=speed, fingerprint=fingerprint)
+            _check_memory(image, model, tta, max_memory)
+            return image
+
+        tasks = deque(map(decide, images, streamed))  # errors come before the first image is predicted
+        del images
+        try:
+            while tasks:
+                task = tasks.popleft()  # and what its file keeps in memory ends with it
+                if isinstance(task, ImageFile):
+                    yield from _predict_in_memory(model, task, folder, tta, rescale, max_memory)
+                else:
+                    _, notes = compare_pixel_sizes(
+                        task.inputs.image, model.card.pixel_size, rescale, fix="another --level may fit better"
+                    )
+                    yield from stream_file(task, output, notes)
+        finally:  # also if an image cannot be read, or the user stops it
+            folder.write_table()
+
+
+def _check_memory(image: ImageFile, model: Model, tta: TtaConfig | None, max_memory: int) -> None:
+    try:
+        plan_layout(image.frames[0].shape[1:], model.net.config, max_memory - resident(), tta=tta)
+    except TooLittleMemory as error:
+        raise too_little(max_memory, error.missing) from None
+
+
+def _predict_in_memory(
+    model: Model, image: ImageFile, folder: _Folder, tta: TtaConfig | None, rescale: bool, max_memory: int
+) -> Generator[FileRecord, None, None]:
+    path, stem, pixel_size = image.path, stem_of(image.path), image.pixel_size
+    if folder.is_done(path):
+        outputs = folder.outputs(stem)
+        folder.list_again(stem, _rows_again(image, folder.path, model))
+        yield FileDone(path, outputs, folder.journal[stem]["objects"], skipped=True)
+        return
+    zoom, notes = compare_pixel_sizes(image, model.card.pixel_size, rescale)
+    frames = [_read(frame, model.card.channels) for frame in image.frames]
+    folder.forget(stem)
+    yield FileStarted(path, len(frames), (image.description, *notes))
+    predictions: list[Prediction] = []
+    for number, pixels in enumerate(frames):
+        steps = segment(
+            model.net,
+            model.card.config,
+            ArraySource(pixels),
+            tta=tta,
+            max_memory=max(max_memory - resident(), DEFAULT_MEMORY // 4),
+            zoom=zoom,
+        )
+        predictions.append((yield from mapped(steps, partial(_progress, number))))
+    outputs = _write(folder.path, stem, frames, predictions, pixel_size, model.card.kind)
+    rows = _rows(path, frames, [prediction.labels for prediction in predictions], pixel_size, model)
+    folder.add(path, outputs, rows)
+    yield FileDone(path, outputs, len(rows), skipped=False)
+
+
+def _progress(frame: int, pixels: PixelsDone) -> FrameProgress:
+    return FrameProgress(frame, pixels.done, pixels.total)
+
+
+class _Folder:
+    """The results in memory of an output folder: the journal of its images, and the table of their objects.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    key : dict
+        Model and settings of this run, which decide the results together with the image.
+    fingerprint : callable
+        From the path of an image to its hash.
+    """
+
+    def __init__(self, path: Path, key: dict[str, Any], fingerprint: Callable[[Path], str]) -> None:
+        self.path, self.key, self.fingerprint = path, key, fingerprint
+        self.journal = _read_journal(path / JOURNAL)
+        self.rows = _read_rows(path / TABLE, self.journal)
+
+    def is_done(self, image: Path) -> bool:
+        """Whether all results of an image are there, with this model and these settings."""
+        entry = self.journal.get(stem_of(image))
         return (
             entry is not None
-            and all((output / name).exists() for name in entry["outputs"])
-            and entry["key"] == key_of(path)
+            and all(file.exists() for file in self.outputs(stem_of(image)))
+            and entry["key"] == self._key_of(image)
         )
 
-    streamed: dict[Path, list[str]] = {}  # and what must be said of each
-    for path in paths:  # what cannot be done is said before the first hour, not after it
-        image = open_image(path, channel=channel, level=options.level)
-        large = needs_streaming(image, model.net.config.n_classes, max_memory)
-        if model_path is not None and (stream or is_begun(path, output) or (large and not is_done(path))):
-            if rescale:
-                raise ConfigError(f"--rescale is for images in memory, {path} is streamed; choose another --level")
-            make_plan(model, model_path, model_hash, path, options, max_memory)
-            _, streamed[path] = compare_pixel_sizes(
-                image, model.card.pixel_size, rescale=False, cure="another --level may be nearer"
-            )
-        else:
-            try:
-                plan_layout(image.frames[0].shape[1:], model.net.config, max_memory - resident(), tta=tta)
-            except TooLittleMemory as error:
-                raise too_little(max_memory, error.missing) from None
-    table = _read_table(output / TABLE, journal)
-    try:
-        for path in paths:
-            if path in streamed and model_path is not None:
-                notes = streamed[path]
-                with _threads_kept():
-                    yield from stream_file(model, model_path, model_hash, path, output, options, max_memory, notes)
-                continue
-            stem, image = stem_of(path), open_image(path, channel=channel)
-            if is_done(path):
-                table.pop(stem, None)  # to the end
-                table[stem] = _rows_again(image, output, model)
-                outputs = tuple(output / name for name in journal[stem]["outputs"])
-                yield FileDone(path, outputs, journal[stem]["objects"], skipped=True)
-                continue
-            zoom, notes = compare_pixel_sizes(image, model.card.pixel_size, rescale)
-            frames = [_read(frame, model.card.channels) for frame in image.frames]
-            _forget(output, journal, table, stem)
-            yield FileStarted(path, len(frames), (image.description, *notes))
-            predictions: list[Prediction] = []
-            for number, pixels in enumerate(frames):
-                steps = segment(
-                    model.net,
-                    model.card.config,
-                    ArraySource(pixels),
-                    tta=tta,
-                    max_memory=max(max_memory - resident(), DEFAULT_MEMORY // 4),
-                    zoom=zoom,
-                )
-                predictions.append((yield from _numbered(steps, number)))
-            outputs = _write(output, stem, frames, predictions, image.pixel_size, model.card.kind)
-            table[stem] = _rows(path, frames, [p.labels for p in predictions], image.pixel_size, model)
-            names = [file.name for file in outputs]
-            entry = {"key": key_of(path), "outputs": names, "objects": len(table[stem]), "image": str(path.absolute())}
-            journal[stem] = entry
-            write_text(output / JOURNAL, json.dumps(journal, indent=1) + "\n")
-            yield FileDone(path, outputs, len(table[stem]), skipped=False)
-    finally:  # also if an image cannot be read, or the user stops it
-        if table:
-            write_text(output / TABLE, _csv(table))
+    def outputs(self, stem: str) -> tuple[Path, ...]:
+        return tuple(self.path / name for name in self.journal[stem]["outputs"])
 
+    def forget(self, stem: str) -> None:
+        """Remove the older results of an image, so that what is there is always from one run."""
+        older = self.journal.pop(stem, {"outputs": []})
+        self._write_journal()  # if this fails, nothing is lost
+        if self.rows.pop(stem, None) is not None:
+            write_text(self.path / TABLE, _csv(self.rows))
+        for name in older["outputs"]:
+            (self.path / name).unlink(missing_ok=True)
 
-@contextmanager
-def _threads_kept() -> Iterator[None]:
-    """Let the plan of one image decide about no other."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    def list_again(self, stem: str, rows: list[Row]) -> None:
+        """Put the rows of an image at the end of the table."""
+        self.rows.pop(stem, None)
+        self.rows[stem] = rows
+
+    def add(self, image: Path, outputs: Sequence[Path], rows: list[Row]) -> None:
+        """Record the results of an image."""
+        self.rows[stem_of(image)] = rows
+        self.journal[stem_of(image)] = {
+            "key": self._key_of(image),
+            "outputs": [file.name for file in outputs],
+            "objects": len(rows),
+            "image": str(image.absolute()),
+        }
+        self._write_journal()
+
+    def write_table(self) -> None:
+        if self.rows:
+            write_text(self.path / TABLE, _csv(self.rows))
+
+    def _key_of(self, image: Path) -> dict[str, Any]:
+        return self.key | {"input": self.fingerprint(image)}
+
+    def _write_journal(self) -> None:
+        write_text(self.path / JOURNAL, json.dumps(self.journal, indent=1) + "\n")
 
 
 def compare_pixel_sizes(
-    image: ImageFile, wanted: tuple[float, float] | None, rescale: bool, cure: str = "--rescale resamples"
+    image: ImageFile, wanted: tuple[float, float] | None, rescale: bool, fix: str = "use --rescale to resample"
 ) -> tuple[tuple[float, float] | None, list[str]]:
-    """Return the zoom to the model's pixel size (None: leave it) and what must be said, with what helps."""
+    """Return the zoom to the model's pixel size (None: do not resample) and warnings, with a fix."""
     if wanted is None or image.pixel_size is None:
         if rescale:
             missing = "the model" if wanted is None else image.path.name
             raise ImageError(f"--rescale needs pixel sizes, but {missing} has none; leave --rescale out")
         return None, []
     zoom = (image.pixel_size[0] / wanted[0], image.pixel_size[1] / wanted[1])
-    if all(1 / PIXEL_SIZE_TOLERANCE <= factor <= PIXEL_SIZE_TOLERANCE for factor in zoom):
+    if all(1 / PIXEL_SIZE_RATIO <= factor <= PIXEL_SIZE_RATIO for factor in zoom):
         return None, []
     sizes = f"{image.pixel_size[0]:.4g} micrometre per pixel, the model was trained at {wanted[0]:.4g}"
     if rescale:
         return zoom, [
             f"{image.path.name}: {sizes}; resampled by {zoom[0]:.3g} for the network, results on the original grid"
         ]
-    return None, [f"{image.path.name}: {sizes}; results may be poor, {cure}"]
+    return None, [f"{image.path.name}: {sizes}; results may be poor; {fix}"]
 
 
 def _read(frame: Frame, channels: int) -> np.ndarray:
@@ -224,26 +298,6 @@ def _read(frame: Frame, channels: int) -> np.ndarray:
             f"choose one with --channel 0..{len(pixels) - 1}"
         )
     return as_channels(pixels, channels, frame.name)
-
-
-def _forget(output: Path, journal: dict[str, Any], table: Table, stem: str) -> None:
-    """Remove the older results of an image, also from the table: what is there is always of one run."""
-    older = journal.pop(stem, {"outputs": []})
-    write_text(output / JOURNAL, json.dumps(journal, indent=1) + "\n")  # if this fails, nothing is lost
-    if table.pop(stem, None) is not None:
-        write_text(output / TABLE, _csv(table))
-    for name in older["outputs"]:
-        (output / name).unlink(missing_ok=True)
-
-
-def _numbered(steps: Generator[PixelsDone, None, Prediction], frame: int) -> Generator[FrameProgress, None, Prediction]:
-    while True:
-        try:
-            pixels = next(steps)
-        except StopIteration as end:
-            result: Prediction = end.value
-            return result
-        yield FrameProgress(frame, pixels.done, pixels.total)
 
 
 def _write(
@@ -286,15 +340,15 @@ def _rows(
 
 
 def _rows_again(image: ImageFile, output: Path, model: Model) -> list[Row]:
-    """Measure the objects of an image that was done in an earlier run."""
+    """Measure the objects of an image whose results are from an earlier run."""
     labels = read_labels(output / f"{stem_of(image.path)}_labels.tif").frames
     frames = [_read(frame, model.card.channels) for frame in image.frames]
     return _rows(image.path, frames, labels, image.pixel_size, model)
 
 
-def _read_table(path: Path, stems: Collection[str]) -> Table:
-    """Return what earlier runs measured in the images of these stems."""
-    table: Table = {}
+def _read_rows(path: Path, stems: Collection[str]) -> ObjectRows:
+    """Return the rows of earlier runs for the images of these stems."""
+    table: ObjectRows = {}
     if path.exists():
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
@@ -304,7 +358,7 @@ def _read_table(path: Path, stems: Collection[str]) -> Table:
     return table
 
 
-def _csv(table: Table) -> str:
+def _csv(table: ObjectRows) -> str:
     rows = [row for of_image in table.values() for row in of_image]
     columns = list(dict.fromkeys(["image", "frame", "object", *(name for row in rows for name in row)]))
     text = io.StringIO()
@@ -315,7 +369,7 @@ def _csv(table: Table) -> str:
 
 
 def _read_journal(path: Path) -> dict[str, Any]:
-    """Return the entries by the stem of their image; none from a file that is missing or not ours."""
+    """Return the entries by the stem of their image; none if the file is missing or damaged."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return {stem: entry for stem, entry in entries.items() if {"key", "outputs", "objects"} <= entry.keys()}

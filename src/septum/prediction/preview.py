@@ -33,19 +33,19 @@ def preview_files(
         levels = open_image(path, channel=channel).levels
         level = max((n for n, shape in enumerate(levels) if max(shape) >= LARGEST), default=0)
         frame = open_image(path, channel=channel, level=level).frames[0]
-        pixels = shrink(fit_channels(frame, model.card.channels), math.ceil(max(frame.shape[1:]) / LARGEST))
+        pixels = read_downsampled(fit_channels(frame, model.card.channels), math.ceil(max(frame.shape[1:]) / LARGEST))
         prediction = drain(segment(model.net, model.card.config, ArraySource(pixels)))
         picture = output / f"{stem_of(path)}_preview.png"
         write_png(picture, overlay(pixels, prediction.labels, kind=model.card.kind))
         yield FileDone(path, (picture,), int(prediction.labels.max(initial=0)), skipped=False)
 
 
-def shrink(source: Source, factor: int) -> np.ndarray:
+def read_downsampled(source: Source, factor: int) -> np.ndarray:
     """Read an image as the means of squares of `factor` pixels, block by block; what is left at the end is dropped.
 
     Examples
     --------
-    >>> shrink(ArraySource(np.array([[[1, 3, 9], [5, 7, 9]]])), 2)
+    >>> read_downsampled(ArraySource(np.array([[[1, 3, 9], [5, 7, 9]]])), 2)
     array([[[4.]]], dtype=float32)
     """
     channels, height, width = source.shape

@@ -19,7 +19,6 @@ from septum.machine.memory import trim_heap
 from septum.model.predict import segment
 from septum.training.holdout import HoldOut, pixels_of
 from septum.training.score import ValidationImage, validation_scores
-from septum.training.step import memory_format
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +33,9 @@ class Part:
 def predictions(net: UNet, config: TrainConfig, dataset: Dataset, held_out: HoldOut, max_memory: int) -> Iterator[Part]:
     """Class probabilities of the held-out images, one by one."""
     net.eval()
-    order = memory_format(config, net.output.weight.device)
     for index, block in held_out.blocks.items():
         sample = dataset.samples[index]
         predicted = drain(segment(net, config, ArraySource(sample.image), max_memory=max_memory))
-        net.to(memory_format=order)  # type: ignore[call-overload]  # the optimiser's state lies as the weights did
         yield Part(sample, block, predicted.probabilities)
         del predicted
         trim_heap()

@@ -6,7 +6,7 @@ import pytest
 
 from septum.errors import ConfigError
 from septum.prediction.streaming.cluster import connect, run_on
-from septum.prediction.streaming.files import StreamOptions
+from septum.prediction.streaming.decide import StreamOptions
 from septum.prediction.streaming.job import Job
 from tests.prediction.streaming.test_job import image_of, make_model, plan_small_tiles, stream, tree
 

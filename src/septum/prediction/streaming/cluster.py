@@ -1,4 +1,4 @@
-"""The pieces of a planned prediction on many processes or machines, by dask.distributed."""
+"""The steps of a planned prediction on the workers of dask.distributed: processes here or on other machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from septum.errors import ConfigError
+from septum.machine.memory import limit_allocator_cache
 from septum.prediction.streaming.job import Job, Step
 
 if TYPE_CHECKING:
@@ -19,10 +22,10 @@ CONNECT_SECONDS = 10
 
 
 def run_on(client: Any, job: Job) -> Generator[tuple[Step, int, int], None, int]:
-    """Do all that is missing on the workers of a client; yields (step, pieces done, all of them).
+    """Do all missing pieces on the workers of a client; yields (step, pieces done, total).
 
-    A piece whose worker dies goes to another one. What a worker wrote is whole or not there, and the same whoever
-    writes it. Returns the number of objects.
+    If a worker dies, another one does its piece. Whatever a worker writes appears whole or not at all, and does not
+    depend on the worker. Returns the number of objects.
     """
     from distributed import CancelledError, KilledWorker, as_completed
     from distributed.comm import CommClosedError
@@ -37,12 +40,13 @@ def run_on(client: Any, job: Job) -> Generator[tuple[Step, int, int], None, int]
                 future.result()
             except KilledWorker:
                 raise ConfigError(
-                    f"a piece of step {step.name!r} has ended every worker that tried it, most likely for lack of "
-                    "memory; give less --max-memory. What is done is kept"
+                    f"a piece of step {step.name!r} ended every worker that tried it, probably because memory ran out; "
+                    "lower --max-memory and repeat the command: finished pieces are kept"
                 ) from None
             except (CancelledError, CommClosedError):
                 raise ConfigError(
-                    "the dask scheduler has gone away; start it again and repeat the command: what is done is kept"
+                    "the connection to the dask scheduler was lost; start it again and repeat the command: finished "
+                    "pieces are kept"
                 ) from None
             done += 1
             yield step, done, step.count
@@ -51,18 +55,21 @@ def run_on(client: Any, job: Job) -> Generator[tuple[Step, int, int], None, int]
 
 
 def run_piece(folder: str, plan: str, step: Step, piece: int) -> None:
-    """Do one piece of a step: what a worker is asked for."""
+    """Do one piece of a step on a worker."""
     _job(folder, plan).run(step, piece)
 
 
 @lru_cache(maxsize=1)
-def _job(folder: str, plan: str) -> Job:  # a smaller plan is another job
-    return Job(Path(folder))
+def _job(folder: str, plan: str) -> Job:  # if the plan is made smaller, it is opened again
+    limit_allocator_cache()  # this process is a worker's own
+    job = Job(Path(folder))
+    torch.set_num_threads(job.plan.threads)
+    return job
 
 
 @contextmanager
 def connect(address: str | None, workers: int) -> Iterator[Any]:
-    """Give a client of the scheduler at an address, or of so many worker processes on this machine.
+    """Connect to the scheduler at an address, or start a number of worker processes on this machine.
 
     Raises
     ------
@@ -75,7 +82,7 @@ def connect(address: str | None, workers: int) -> Iterator[Any]:
         raise ConfigError(
             'several workers need dask.distributed; install it with: pip install "septum[cluster]"'
         ) from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said in one sentence
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are reported in one sentence
     if address is not None:
         try:
             client = distributed.Client(address, timeout=CONNECT_SECONDS)

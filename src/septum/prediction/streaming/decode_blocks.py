@@ -167,7 +167,7 @@ class BlockDecoding:
         sums = sums_of_objects(labels[0], pixels, origin_of(region))
         self._tell("labels", block, small=downsample(pixels, 2**self.halvings), **asdict(sums))
 
-    def from_afar(self) -> np.ndarray:
+    def thumbnail(self) -> np.ndarray:
         """Return the (C, y, x) image of the halved labels, once all blocks are done."""
         rows = [
             np.concatenate(

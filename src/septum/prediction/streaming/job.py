@@ -1,4 +1,4 @@
-"""Prediction of an image that is not loaded: from file to OME-Zarr in steps that any process can do, and do again."""
+"""Streamed prediction of one image: from file to OME-Zarr, in steps that any process can do, and repeat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from septum.core.normalize import Normalization, NormalizedSource, measure
 from septum.core.region import Region, relative_to, shape_of
@@ -20,10 +19,9 @@ from septum.data.files import write_text
 from septum.data.images import ImageFile, fit_channels, open_image
 from septum.data.sinks import ZarrOutput, ZarrSink, create_zarr, quantize
 from septum.errors import ImageError
-from septum.machine.memory import limit_allocator_cache
 from septum.machine.queues import Behind
-from septum.model.model import Model, load
-from septum.model.predict import fit_to_image, in_fastest_order, predict_tile
+from septum.model.model import Model, load_for_prediction
+from septum.model.predict import convert_to_fastest_order, fit_to_image, in_fastest_order, predict_tile
 from septum.model.tensors import read_tensors, write_tensors
 from septum.prediction.streaming.decode_blocks import BlockDecoding, finish_step
 from septum.prediction.streaming.plan import StreamPlan, read_plan
@@ -32,8 +30,17 @@ PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What a streamed prediction works on; each process opens it once."""
+
+    model: Model
+    image: ImageFile
+    mask: Source | None = None  # (1, Y, X), non-zero where objects are wanted; the same for all frames
+
+
+@dataclass(frozen=True)
 class Step:
-    """A step of one frame: `count` pieces that may be done in any order; the next step needs all of them."""
+    """A step of one frame: `count` pieces in any order; the next step needs all of them."""
 
     name: str
     frame: int
@@ -41,36 +48,22 @@ class Step:
 
 
 class Job:
-    """A planned prediction: its folder holds the plan and what steps hand to one another.
+    """A planned prediction; its folder has the plan and what one step leaves for the next.
 
     Parameters
     ----------
     folder : path
-        ``OUTPUT/NAME_work``; the results lie beside it.
-    model : Model, optional
-        That of the plan, if it is loaded already.
+        ``OUTPUT/NAME_work``; the results are written beside it.
+    inputs : Inputs, optional
+        By default opened by the paths in the plan.
     """
 
-    def __init__(self, folder: Path, model: Model | None = None) -> None:
+    def __init__(self, folder: Path, inputs: Inputs | None = None) -> None:
         self.folder = folder
-        self._loaded = model
         self.plan: StreamPlan = read_plan(folder / PLAN)
         self.name = folder.name.removesuffix("_work")
-        torch.set_num_threads(self.plan.threads)
-        limit_allocator_cache()
-
-    @cached_property
-    def model(self) -> Model:
-        return self._loaded or load(self.plan.model_path, self.plan.request.device)
-
-    @cached_property
-    def image(self) -> ImageFile:
-        return open_image(self.plan.image_path, channel=self.plan.request.channel, level=self.plan.request.level)
-
-    @cached_property
-    def mask(self) -> Source | None:
-        """Of shape (1, Y, X) where to look, the same for all frames."""
-        return None if self.plan.mask_path is None else open_mask(Path(self.plan.mask_path), self.image)
+        inputs = inputs or open_inputs(self.plan)
+        self.model, self.image, self.mask = inputs.model, inputs.image, inputs.mask
 
     @cached_property
     def probabilities(self) -> ZarrOutput:
@@ -86,7 +79,7 @@ class Job:
         return self.labels, self.probabilities
 
     def steps(self) -> Iterator[Step]:
-        """All steps in order."""
+        """Yield all steps in order."""
         for frame in range(self.plan.frames):
             yield Step("statistics", frame, 1)
             yield Step("tiles", frame, self.plan.tiles)
@@ -95,7 +88,7 @@ class Job:
                 yield Step(name, frame, blocks.count)
 
     def missing(self, step: Step) -> list[int]:
-        """Return which pieces of a step are not done."""
+        """Return the pieces of a step that are not done."""
         return [piece for piece in range(step.count) if not self._is_done(step, piece)]
 
     def run(self, step: Step, piece: int) -> None:
@@ -109,14 +102,14 @@ class Job:
             dict(self.decoding(step.frame).steps)[step.name](piece)
 
     def finish(self, step: Step) -> int:
-        """Put together what the pieces of a step found; returns the number of objects once it is known."""
+        """Combine the results of all pieces of a step; returns the number of objects once it is known."""
         return 0 if step.name in ("statistics", "tiles") else finish_step(self.decoding(step.frame), step.name)
 
     def measure(self, frame: int) -> None:
-        """Measure how a frame is normalised, and the statistics of the network's layers where it has some."""
+        """Measure the normalisation of a frame, and the statistics of the network's layers if it needs them."""
         source = fit_channels(self.image.frames[frame], self.model.card.channels)
         if self.plan.request.statistics == "model":
-            assert self.model.card.brightness is not None  # `make_plan` has looked
+            assert self.model.card.brightness is not None  # checked by `plan_stream`
             normalization = self.model.card.brightness
         else:
             normalization = measure(source, self.model.card.config.normalize, self.mask, name=source.frame.name)
@@ -126,7 +119,7 @@ class Job:
         write_text(self._statistics(frame), json.dumps(asdict(normalization)) + "\n")
 
     def normalization(self, frame: int) -> Normalization:
-        """Return how a frame is normalised, once that is measured."""
+        """Return the normalisation of a frame, once it is measured."""
         values = json.loads(self._statistics(frame).read_text(encoding="utf-8"))
         return Normalization(tuple(values["offset"]), tuple(values["scale"]))
 
@@ -143,6 +136,7 @@ class Job:
             weight = net.output.weight
             net = UNet(net.config.with_changes({"normalization": "none"})).to(weight.device, weight.dtype).eval()
             net.load_state_dict(tensors)
+            return convert_to_fastest_order(net)
         return in_fastest_order(net)
 
     def tiles(self) -> list[Tile]:
@@ -150,7 +144,7 @@ class Job:
         return list(tiles(self.plan.shape, self.plan.stride, depth, self.plan.origin))
 
     def predict(self, frame: int, pieces: Sequence[int]) -> Iterator[int]:
-        """Predict tiles; the last rows are written meanwhile. Yields pixels as they are done."""
+        """Predict tiles while a thread writes the rows before; yields numbers of pixels as they are done."""
         net, source, sink = self.network(frame), self.source(frame), self.probabilities.frames[frame]
         planned = self.tiles()
         writer = Behind(_InChunks(sink).write)
@@ -228,12 +222,12 @@ class Job:
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether the first piece of a prediction is done, so that its plan binds; before that nothing depends on it."""
+    """Whether the first piece of a prediction is done; until then its plan may be replaced."""
     return any(folder.glob("normalization*.json"))
 
 
 class _InChunks:
-    """Gathers the rows of a tile until they make whole chunks, and writes these."""
+    """Collects the rows of a tile and writes them in whole chunks."""
 
     def __init__(self, sink: ZarrSink) -> None:
         self.sink = sink
@@ -252,7 +246,7 @@ class _InChunks:
 
 
 def run_here(job: Job) -> Generator[tuple[Step, int, int], None, int]:
-    """Do all that is missing in this process; yields (step, done, all of it), tiles counted in pixels.
+    """Do all missing pieces in this process; yields (step, done, total), where tiles are counted in pixels.
 
     Returns the number of objects.
     """
@@ -275,8 +269,16 @@ def run_here(job: Job) -> Generator[tuple[Step, int, int], None, int]:
     return objects
 
 
+def open_inputs(plan: StreamPlan) -> Inputs:
+    """Open model, image and mask of a plan."""
+    request = plan.request
+    image = open_image(plan.image_path, channel=request.channel, level=request.level)
+    mask = None if plan.mask_path is None else open_mask(Path(plan.mask_path), image)
+    return Inputs(load_for_prediction(plan.model_path, request.device), image, mask)
+
+
 def open_mask(path: Path, image: ImageFile) -> Source:
-    """Open the mask of where to look: of the image's size, non-zero where objects are wanted."""
+    """Open the mask of an image: of the same size, non-zero where objects are wanted."""
     frame = open_image(path).frames[0]
     if frame.shape[0] != 1 or frame.shape[1:] != image.frames[0].shape[1:]:
         wanted = " x ".join(map(str, image.frames[0].shape[1:]))

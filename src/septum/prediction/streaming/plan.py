@@ -1,4 +1,4 @@
-"""The written plan of a streamed prediction: what was asked for, and all that decides the bytes of the result."""
+"""The plan of a streamed prediction, as written to its folder: the request, and all that decides the result's bytes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from septum.core.layout import OVERHEAD, TooLittleMemory, plan_layout
 from septum.core.normalize import Normalization
 from septum.data.files import write_text
 from septum.errors import ConfigError, OutputError
-from septum.words import duration
+from septum.words import count, duration
 
-Box = tuple[int, int, int, int]  # y0, y1, x0, x1
-CHUNKS = (512, 256, 128)  # pixels per side of a chunk of the result; smaller ones where memory is short
+Bounds = tuple[int, int, int, int]  # y0, y1, x0, x1
+CHUNKS = (512, 256, 128)  # pixels per side of a chunk of the result; smaller ones if memory is short
 BLOCK = 1024  # pixels per side of a block of the decoding
-# Seconds per pixel of all but the network, by which progress and the time that is left are reckoned: CPU time of one
-# core of a Xeon for 2,048 x 2,048 pixels with 526 objects, rounded; another machine or image may differ by a few times
+# Seconds per pixel of all steps except the network, to estimate progress and the remaining time: CPU time of one core
+# of a Xeon for 2,048 x 2,048 pixels with 526 objects, rounded; other machines and images may differ several times
 PIXEL_SECONDS = {
     "statistics": 6e-9,
     "components": 2e-8,
@@ -31,22 +31,22 @@ PIXEL_SECONDS = {
     "pyramid": 3e-8,
     "table": 1e-8,
 }
-ALONE = ("statistics", "table", "pyramid")  # what one process does, however many there are
-LESS = 0.75  # of the memory that a run was begun with: its tiles are made smaller, since free memory always varies
-WHOLE_HASH = 2**30  # bytes up to which all of a file is hashed
-DECODING = 170 * 10**6  # bytes that a process grows by while it decodes blocks and makes pyramids
-SAMPLES, SAMPLE = 256, 2**16  # else so many pieces of so many bytes
+SINGLE_PROCESS_STEPS = ("statistics", "table", "pyramid")  # however many processes there are
+SHRINK_PLAN_BELOW = 0.75  # of the memory that a run started with; free memory always varies a little
+WHOLE_HASH = 2**30  # bytes up to which a whole file is hashed
+DECODING = 170 * 10**6  # bytes that a process grows by while it decodes blocks and writes pyramids
+SAMPLES, SAMPLE = 256, 2**16  # of a larger file: number of pieces, and bytes of each
 
 
-class Request(Settings):
-    """What was asked for. A run that was begun with another one is not gone on with."""
+class StreamRequest(Settings):
+    """What is to be predicted, and how. A run continues only with the request it started with."""
 
     model: str  # sha256 of the model file
-    image: str  # `identity` of the image
-    mask: str | None = None  # that of the mask
+    image: str  # `fingerprint_image` of the image
+    mask: str | None = None  # the same of the mask
     channel: int | None = None
     level: int = 0
-    region: Box | None = None
+    region: Bounds | None = None
     tta: TtaConfig | None = None
     probabilities: StoredProbability = "uint8"
     statistics: Statistics = "image"  # where the brightness comes from
@@ -57,7 +57,7 @@ class StreamPlan(Settings):
     """Everything that decides the bytes of the result, written before the first tile."""
 
     format: int = 1
-    request: Request
+    request: StreamRequest
     model_path: str
     image_path: str
     mask_path: str | None = None
@@ -65,15 +65,15 @@ class StreamPlan(Settings):
     origin: tuple[int, int] = (0, 0)  # of the result in the image
     frames: int
     stride: tuple[int, int]  # output pixels of a tile
-    rows: int  # of the image that pass through the network together
+    rows: int  # of the image that pass through the network at a time
     chunk: int  # pixels per side of a chunk of the result
     block: int = BLOCK  # pixels per side of a block of the decoding
     threads: int  # of the network's convolutions, per process
     memory: int  # bytes that a process grows by
     multiply_adds: int  # per frame
-    redundancy: float  # these, over those of one pass over the whole
-    normalization: tuple[Normalization, ...] = ()  # of each frame, once the result is there
-    keeps_zarr: bool = False  # Zarr results were there before, and stay beside the TIFF that is asked for now
+    redundancy: float  # multiply-adds divided by those of one pass over the whole image
+    normalization: tuple[Normalization, ...] = ()  # of each frame, once the result is written
+    keeps_zarr: bool = False  # Zarr results existed before, and stay beside the requested TIFF
 
     @property
     def tiles(self) -> int:
@@ -81,25 +81,25 @@ class StreamPlan(Settings):
         return math.prod(math.ceil(size / step) for size, step in zip(self.shape, self.stride, strict=True))
 
     def seconds(self, step: str, multiply_adds_per_second: float, processes: int = 1) -> float:
-        """Foresee how long a step of a frame takes: the network by its speed, the others by their pixels."""
+        """Estimate how long a step of a frame takes: the network by its speed, other steps by the number of pixels."""
         if step == "tiles":
             return self.multiply_adds / multiply_adds_per_second / processes
-        versions = 1 if step in ALONE else processes
-        return PIXEL_SECONDS[step] * math.prod(self.shape) / versions
+        sharing = 1 if step in SINGLE_PROCESS_STEPS else processes
+        return PIXEL_SECONDS[step] * math.prod(self.shape) / sharing
 
     def describe(self, network: float, rest: float, processes: int = 1) -> str:
-        """Say in one sentence what will happen, and how many seconds the network and all else will take."""
+        """Describe the plan in one sentence, with the estimated seconds of the network and of all other steps."""
         frames = f"{self.frames} frames of " if self.frames > 1 else ""
         return (
-            f"{frames}{self.shape[0]} x {self.shape[1]} pixels in {self.tiles} tiles of {self.stride[0]} x "
-            f"{self.stride[1]}, {100 * (self.redundancy - 1):.1f} % more multiply-adds than in one pass, "
-            f"{self.memory / 1e6:.0f} MB beside the program{' per worker' if processes > 1 else ''}, "
-            f"about {duration(network + rest)}, {duration(network)} of it for the network"
+            f"{frames}{self.shape[0]} x {self.shape[1]} pixels in {count(self.tiles, 'tile')} of {self.stride[0]} x "
+            f"{self.stride[1]}; {100 * (self.redundancy - 1):.1f} % more computation than in one pass; "
+            f"{self.memory / 1e6:.0f} MB of memory{' per worker' if processes > 1 else ''} in addition to the program; "
+            f"about {duration(network + rest)}, of which the network takes {duration(network)}"
         )
 
 
 def choose_tiles(shape: Sequence[int], config: UNetConfig, max_memory: int, tta: TtaConfig | None) -> dict[str, object]:
-    """Return the part of a plan that follows from a memory budget: the largest chunks that leave good tiles."""
+    """Return the fields of a plan that follow from a memory budget: tiles, bands, and the largest chunks that fit."""
     if max_memory < DECODING:
         raise TooLittleMemory(max_memory, DECODING)
     for chunk in CHUNKS:
@@ -113,8 +113,8 @@ def choose_tiles(shape: Sequence[int], config: UNetConfig, max_memory: int, tta:
     return {**asdict(layout), "chunk": chunk, "memory": max(DECODING, layout.memory)}
 
 
-def smaller(plan: StreamPlan, config: UNetConfig) -> StreamPlan:
-    """Return a plan whose tiles, or bands, take less memory, by half if it can be; what was written stays of use.
+def shrink_plan(plan: StreamPlan, config: UNetConfig) -> StreamPlan:
+    """Return a plan whose tiles or bands take less memory, half of it if possible; finished chunks stay valid.
 
     Raises
     ------
@@ -129,36 +129,36 @@ def smaller(plan: StreamPlan, config: UNetConfig) -> StreamPlan:
         except TooLittleMemory:
             raise ConfigError(
                 f"not even the smallest tile of this network fits into the memory of {plan.request.device}; "
-                "choose another --device, or a machine with more"
+                "choose another --device or a machine with more memory"
             ) from None
         if (layout.stride, layout.rows) != (plan.stride, plan.rows):
             return plan.model_copy(update=asdict(layout))
 
 
 def write_or_resume(path: Path, plan: StreamPlan, config: UNetConfig) -> StreamPlan:
-    """Write a plan, or return the one that is there if it is for the same request, within the memory of the new one.
+    """Write a plan, or return the existing one if its request is the same, fitted into the memory of the new one.
 
     Raises
     ------
     OutputError
-        If a run was begun with another request; the sentence says what differs.
+        If the run was started with another request; the message names what differs.
     ConfigError
-        If its chunks are too large for the memory that there is now.
+        If its chunks are too large for the memory of the new plan.
     """
     if not path.exists():
         write_text(path, plan.model_dump_json(indent=1) + "\n")
         return plan
     begun = read_plan(path)
     check_same(path, begun.request, plan.request)
-    kept = begun.keeps_zarr or plan.keeps_zarr
-    now = begun.model_copy(update={"threads": plan.threads, "keeps_zarr": kept})
-    if plan.memory < LESS * begun.memory:
+    keeps_zarr = begun.keeps_zarr or plan.keeps_zarr
+    now = begun.model_copy(update={"threads": plan.threads, "keeps_zarr": keeps_zarr})
+    if plan.memory < SHRINK_PLAN_BELOW * begun.memory:
         try:
             layout = plan_layout(begun.shape, config, plan.memory, step=begun.chunk, tta=begun.request.tta)
         except TooLittleMemory:
             raise ConfigError(
-                f"{path.parent} was begun with {begun.memory / 1e6:.0f} MB, and its smallest tile does not fit into "
-                f"{plan.memory / 1e6:.0f} MB; give it more --max-memory, or choose another --output"
+                f"{path.parent} was started with {begun.memory / 1e6:.0f} MB, and its smallest tile does not fit into "
+                f"{plan.memory / 1e6:.0f} MB; raise --max-memory or choose another --output"
             ) from None
         now = now.model_copy(update=asdict(layout))
     if now != begun:
@@ -166,22 +166,22 @@ def write_or_resume(path: Path, plan: StreamPlan, config: UNetConfig) -> StreamP
     return now
 
 
-def check_same(path: Path, old: Request, new: Request) -> None:
+def check_same(path: Path, old: StreamRequest, new: StreamRequest) -> None:
     """Raise OutputError if two requests differ."""
-    differing = [name for name in Request.model_fields if getattr(old, name) != getattr(new, name)]
+    differing = [name for name in StreamRequest.model_fields if getattr(old, name) != getattr(new, name)]
     if differing:
         raise OutputError(
-            f"{path} is of a result with another {', '.join(differing)}; choose another --output, or "
+            f"{path} belongs to a result with another {', '.join(differing)}; choose another --output or "
             f"remove {_results_of(path)}"
         )
 
 
 def _results_of(plan: Path) -> str:
-    """Say which files belong to a plan, that of a result or that of a run."""
+    """Name the files that belong to a plan, whether its run is finished or not."""
     begun = plan.parent.name.endswith("_work")
     output = plan.parent.parent if begun else plan.parent
     stem = plan.parent.name.removesuffix("_work") if begun else plan.name.removesuffix("_plan.json")
-    return f"{stem}_work, {stem}_plan.json, {stem}_labels.* and {stem}_probabilities.* of {output}"
+    return f"{stem}_work, {stem}_plan.json, {stem}_labels.* and {stem}_probabilities.* in {output}"
 
 
 def read_plan(path: Path) -> StreamPlan:
@@ -190,17 +190,20 @@ def read_plan(path: Path) -> StreamPlan:
         return StreamPlan.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise OutputError(
-            f"there is no {path} here; the workers of a cluster have to see the same folders, by the same names"
+            f"{path} does not exist on this machine; all workers of a cluster must see the same folders under the same "
+            "names"
         ) from None
     except ValueError:
-        raise OutputError(f"{path} is no plan of Septum; remove {_results_of(path)} and begin again") from None
+        raise OutputError(
+            f"{path} is damaged or not a plan of Septum; remove {_results_of(path)} and run again"
+        ) from None
 
 
-def identity(path: Path) -> str:
-    """Return what tells one version of an image from another, fast enough for terabytes.
+def fingerprint_image(path: Path) -> str:
+    """Return a sha256 that changes when an image changes, fast enough for terabytes.
 
-    Up to 1 GiB the sha256 of a file. Of a larger one that of its size, time of change, and 256 pieces of 64 KiB spread
-    evenly. Of a folder (OME-Zarr) that of its metadata, and of name, size and time of change of every file in it.
+    A file of up to 1 GiB is hashed as a whole; of a larger file its size, its modification time, and 256 evenly spaced
+    pieces of 64 KiB; of a folder (OME-Zarr) its metadata, and the name, size and modification time of every file.
     """
     digest = hashlib.sha256()
     if path.is_dir():
