@@ -46,11 +46,15 @@ PROCESS = 560_000_000  # bytes of the program itself, for the plans that are onl
 
 
 PLAN = """import sys
-from pathlib import Path
-from septum.model.model import load
-from septum.prediction.streaming.files import StreamOptions, make_plan
-model, image, memory = sys.argv[1:]
-plan = make_plan(load(model), Path(model), "", Path(image), StreamOptions(), int(memory))
+from septum.data.images import open_image
+from septum.machine.memory import limit_allocator_cache
+from septum.model.model import load_for_prediction
+from septum.prediction.streaming.decide import StreamOptions, network_speed, plan_stream
+path, image, memory = sys.argv[1:]
+limit_allocator_cache()
+model, options = load_for_prediction(path), StreamOptions()
+speed = network_speed(model.net)
+plan = plan_stream(model, open_image(image), options, max_memory=int(memory), speed=speed).plan
 import resource
 print(plan.tiles, plan.redundancy, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"""
 
