@@ -93,11 +93,6 @@ def test_images_of_another_number_of_channels_or_axes_are_refused(shape):
         net(torch.zeros(shape))
 
 
-def test_a_wrong_number_of_channels_is_refused():
-    with pytest.raises(ImageError, match="takes 1 channels, the image has 3"):
-        UNet(UNetConfig(base_channels=1))(torch.zeros(1, 3, 188, 188))
-
-
 def test_an_unknown_setting_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="UNetConfig has no setting 'dept'; did you mean 'depth'"):
         UNetConfig(dept=3)

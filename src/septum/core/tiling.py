@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from septum.core.region import Region, origin_of, shape_of, shift
 from septum.core.unet import check_stride, input_size, margin
 
 
+@runtime_checkable
 class Source(Protocol):
     """One image, in memory or on disk."""
 
@@ -32,6 +33,7 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where the results of tiles go."""
 
