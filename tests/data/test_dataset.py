@@ -293,7 +293,8 @@ BAD = [
         "image 1 has labels of 95 x 128 for an image of 96 x 128; export both", labels=[LABELS[0], LABELS[1][1:], ONE]
     ),
     change(
-        "of 96 x 128 for an image of 128 x 3; move the channels of the image first", images=[np.ones((96, 128, 3))] * 3
+        r"image 0 has shape \(96, 128, 3\), which looks like \(Y, X, C\), expected .*; move the channels first with",
+        images=[np.ones((96, 128, 3))] * 3,
     ),
     change("image 2 has 1 pixel that is NaN or infinite", images=[*PIXELS[:2], NAN]),
     change("the arrays has labels of one class only: every annotated pixel is 1; annotate", labels=[ONE] * 3),

@@ -422,7 +422,14 @@ def test_log_handling_leaves_the_logger_as_it_was(tmp_path):
         (np.zeros(4), 1, r"the image has shape \(4,\), expected \(Y, X\) or \(C, Y, X\)"),
         (np.zeros((0, 4)), 1, r"the image has no pixels \(shape \(0, 4\)\)"),
         (np.zeros((2, 4, 5)), 1, "the image has 2 channels, but the model was trained on 1"),
-        (np.zeros((4, 5, 3)), 3, r"has 4 channels, .* 3; move channels first with np.moveaxis\(image, -1, 0\)"),
+        (
+            np.zeros((6, 5, 3)),
+            3,
+            r"has shape \(6, 5, 3\), which looks like \(Y, X, C\), expected .*; move the channels first with "
+            r"np.moveaxis\(image, -1, 0\)",
+        ),
+        (np.zeros((6, 5, 3)), 1, r"move the channels first with np.moveaxis\(image, -1, 0\)"),
+        (np.zeros((6, 5, 3)), None, r"move the channels first with np.moveaxis\(image, -1, 0\)"),
         (np.arange(60).reshape(3, 4, 5), 1, "has 3 channels, but the model was trained on 1"),
         (np.array([[0, np.inf]]), 1, "has 1 pixel that is NaN or infinite, the first at channel 0, row 0, column 1"),
         (np.array([["a"]]), 1, "has pixels of type <U1, expected real numbers"),
@@ -431,3 +438,7 @@ def test_log_handling_leaves_the_logger_as_it_was(tmp_path):
 def test_arrays_that_do_not_fit_are_refused(image, channels, sentence):
     with pytest.raises(ImageError, match=sentence):
         as_channels(image, channels)
+
+
+def test_a_narrow_image_of_as_many_channels_as_the_model_has_is_no_image_with_channels_last():
+    assert as_channels(np.zeros((6, 5, 3)), 6).shape == (6, 5, 3)

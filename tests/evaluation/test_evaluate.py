@@ -879,3 +879,12 @@ def test_progress_is_told_image_by_image():
     told = []
     evaluate_arrays(*many(3), progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("what", ["predictions", "probabilities", "images"])
+def test_arrays_with_channels_last_are_refused(what):
+    labels = [np.ones((8, 9), int)]
+    arrays = {"predictions": labels, "truth": labels, what: [np.zeros((8, 9, 3))]}
+    message = rf"number 0 of the {what} has shape \(8, 9, 3\), .* np\.moveaxis\(image, -1, 0\)"
+    with pytest.raises(ImageError, match=message):
+        evaluate_arrays(**arrays)

@@ -80,6 +80,7 @@ def test_a_prediction_is_one_pass_over_the_whole_mirrored_image(shape):
     ("image", "message"),
     [
         (np.zeros((3, 8, 8)) + np.arange(3)[:, None, None], "3 channels, but the model was trained on 1"),
+        (np.zeros((8, 9, 3)), r"shape \(8, 9, 3\), .* move the channels first with np\.moveaxis\(image, -1, 0\)"),
         (np.zeros((2, 2, 8, 8)), r"expected \(Y, X\) or \(C, Y, X\)"),
         (np.zeros((0, 8)), "no pixels"),
         (np.full((8, 8), np.nan), "NaN or infinite"),

@@ -275,6 +275,8 @@ def as_channels(image: np.ndarray, channels: int | None = None, name: str = "the
     if pixels.ndim not in (2, 3):
         problem = f"has shape {pixels.shape}, expected (Y, X) or (C, Y, X)"
         raise BadFile("unreadable", name, problem, "give one 2-D image at a time")
+    if pixels.shape[0] != channels:
+        check_channels_first(pixels, name)
     if pixels.dtype.kind not in "buif":
         raise BadFile("unreadable", name, f"has pixels of type {pixels.dtype}, expected real numbers", "convert it")
     if not pixels.size:
@@ -284,12 +286,17 @@ def as_channels(image: np.ndarray, channels: int | None = None, name: str = "the
     if channels == 1 and is_grey(pixels):
         pixels = pixels[:1]
     if channels is not None and len(pixels) != channels:
-        last = image.shape[-1] == channels and image.ndim == 3
-        fix = "move channels first with np.moveaxis(image, -1, 0)" if last else "choose or add channels to match"
         problem = f"has {len(pixels)} channels, but the model was trained on {channels}"
-        raise BadFile("channels-differ", name, problem, fix)
+        raise BadFile("channels-differ", name, problem, "choose or add channels to match")
     check_finite(pixels, name)
     return pixels
+
+
+def check_channels_first(array: np.ndarray, name: str) -> None:
+    """Raise ImageError if an array looks like (Y, X, C): if only its last axis is short, as of RGB."""
+    if array.ndim == 3 and array.shape[2] <= 4 < min(array.shape[:2]):
+        problem = f"has shape {array.shape}, which looks like (Y, X, C), expected (Y, X) or (C, Y, X)"
+        raise BadFile("channels-differ", name, problem, "move the channels first with np.moveaxis(image, -1, 0)")
 
 
 @dataclass(frozen=True)

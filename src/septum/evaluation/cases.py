@@ -11,7 +11,7 @@ import numpy as np
 
 from septum.core.metrics.checks import check_labels
 from septum.data.findings import BadFile
-from septum.data.images import Frame, ImageFile, as_channels, is_grey, open_image
+from septum.data.images import Frame, ImageFile, as_channels, check_channels_first, is_grey, open_image
 from septum.data.labels import as_labels, open_labels
 from septum.data.names import is_roi
 from septum.data.rois import read_rois
@@ -64,6 +64,9 @@ def cases_from_arrays(
     for what, arrays in given.items():
         if arrays is not None and len(arrays) != n:
             raise DatasetError(f"got {len(arrays)} {what} for {n} truths; give one of each per image")
+        for k, array in enumerate(arrays or ()):
+            if array is not None:
+                check_channels_first(np.asarray(array), f"number {k} of the {what}")
     cases = []
     for k in range(n):
         beside = [None if arrays is None else arrays[k] for arrays in (probabilities, ignore, images)]
