@@ -66,14 +66,7 @@ def train(dataset: Dataset, name: str, budget: float, run: RunFolder, device: to
             resume=run.exists(),
         )
     )
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            model: Model = end.value
-            return model
-        if isinstance(step, Validated):
-            print(step, flush=True)
+    return drain(steps, lambda record: print(record, flush=True) if isinstance(record, Validated) else None)
 
 
 def scores_em(test: Dataset, predictions: list[Prediction]) -> dict[str, object]:

@@ -104,14 +104,7 @@ def score(model: Model, test: Dataset) -> dict[str, float]:
 def train(training: Dataset, config: TrainConfig, run: RunFolder, held_out: HoldOut, budget: float | None) -> Model:
     """Train, or go on with it."""
     steps = fit(TrainingRequest(training, config, run.path, held_out=held_out, budget=budget, resume=run.exists()))
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            model: Model = end.value
-            return model
-        if isinstance(step, Validated):
-            print(step, flush=True)
+    return drain(steps, lambda record: print(record, flush=True) if isinstance(record, Validated) else None)
 
 
 def main() -> None:

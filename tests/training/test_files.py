@@ -9,6 +9,7 @@ from septum.data.images import write_labels, write_png
 from septum.data.labels import read_labels
 from septum.data.simulate import cells
 from septum.errors import ConfigError, DatasetError, DeviceError, OutputError
+from septum.machine.generators import drain
 from septum.model.tensors import read_tensors
 from septum.report import run as report
 from septum.training import files as train_files
@@ -33,12 +34,9 @@ def write_data(folder, sizes=((44, 44), (56, 35), (30, 64))):
 
 def train(data, output, **changes):
     changes = {"steps": 8, "changes": SMALL, **changes}
-    records, steps = [], train_files.train_files(TrainOptions(data=data, output=output, **changes), CPU)
-    while True:
-        try:
-            records.append(next(steps))
-        except StopIteration as end:
-            return records, end.value
+    records = []
+    model = drain(train_files.train_files(TrainOptions(data=data, output=output, **changes), CPU), records.append)
+    return records, model
 
 
 @pytest.mark.parametrize(

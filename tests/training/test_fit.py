@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,14 +16,16 @@ from septum.data.dataset import from_arrays
 from septum.data.images import write_labels, write_png
 from septum.data.simulate import cells
 from septum.errors import ConfigError, DatasetError
+from septum.machine.generators import drain
 from septum.model.model import load
 from septum.model.tensors import read_tensors
+from septum.training import fit as loop
 from septum.training.fit import OVERTIME, fit, with_lower_rate
 from septum.training.holdout import HoldOut, hold_out, nothing_held_out
 from septum.training.patches import Batch
 from septum.training.processes import Processes
 from septum.training.recipe import recipe
-from septum.training.records import Changed, EndedEarly, Planned, StepDone, Validated
+from septum.training.records import Changed, EndedEarly, Notice, Planned, StepDone, Validated
 from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
 from septum.training.step import is_collapsed, new_state, train_step
@@ -41,11 +44,8 @@ def small_config(dataset, steps=12, **changes) -> TrainConfig:
 
 def run_to_the_end(steps):
     records = []
-    while True:
-        try:
-            records.append(next(steps))
-        except StopIteration as end:
-            return records, end.value
+    model = drain(steps, records.append)
+    return records, model
 
 
 @pytest.fixture
@@ -110,7 +110,43 @@ def test_stopped_after_any_step_and_resumed_equals_never_stopped(tmp_path, optim
     assert log("whole") == log("parts")
 
 
-def test_killed_five_times_at_random_moments_equals_never_killed(tmp_path):
+class Killed(BaseException):
+    """Ends a training as kill -9 does: nothing is saved."""
+
+
+@pytest.mark.parametrize(
+    ("moment", "calls"),
+    [("step", (2, 12, 9)), ("log", (2, 7, 5)), ("save_model", (1, 2, 1)), ("save_checkpoint", (1, 3, 2))],
+)
+def test_killed_before_a_step_or_before_anything_is_written_equals_never_killed(tmp_path, monkeypatch, moment, calls):
+    dataset = small_dataset()
+    config, held_out = small_config(dataset, steps=40), hold_out(dataset)
+    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
+    run_to_the_end(fit(TrainingRequest(dataset, config, whole.path, held_out=held_out)))
+    place, name = (loop, "train_step") if moment == "step" else (RunFolder, moment)
+    action = getattr(place, name)
+    for last in calls:
+        left = iter(range(last - 1))
+
+        def killed(*arguments, left=left):
+            if next(left, None) is None:
+                raise Killed
+            return action(*arguments)
+
+        monkeypatch.setattr(place, name, killed)
+        request = TrainingRequest(dataset, config, parts.path, held_out=held_out, resume=parts.exists())
+        with pytest.raises(Killed):
+            run_to_the_end(fit(request))
+    monkeypatch.undo()
+    assert 0 < parts.last_step() < 40
+    run_to_the_end(fit(TrainingRequest(dataset, config, parts.path, held_out=held_out, resume=True)))
+    assert same_weights(whole.path, parts.path)
+    assert whole.model_file.read_bytes() == parts.model_file.read_bytes()
+    assert [{**one, "seconds": 0} for one in whole.records()] == [{**one, "seconds": 0} for one in parts.records()]
+
+
+@pytest.mark.slow
+def test_killed_five_times_at_random_steps_equals_never_killed(tmp_path):
     """The command line, real processes, kill -9: bit for bit the same weights, log and model."""
     for seed in range(2):
         image, labels = cells((40, 40), 6, seed, diameter=12)
@@ -133,20 +169,15 @@ def test_killed_five_times_at_random_moments_equals_never_killed(tmp_path):
     begin = [*settings, "--steps", "400"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command("whole", *begin), check=True, env=environment)
-    run, kills, rng = RunFolder(tmp_path / "killed"), 0, random.Random(0)
-    while kills < 5:
+    run = RunFolder(tmp_path / "killed")
+    for step in sorted(random.Random(0).sample(range(1, 200), 5)):
         options = ["--resume"] if run.exists() else begin
         process = subprocess.Popen(command("killed", *options), env=environment)
-        begun = run.log_file.stat().st_mtime_ns if run.log_file.exists() else 0
-        while process.poll() is None and (not run.log_file.exists() or run.log_file.stat().st_mtime_ns == begun):
+        while process.poll() is None and not (run.records() and run.records()[-1]["step"] >= step):
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.4))
-        if process.poll() is not None:
-            break
+        assert process.poll() is None, "the run ended before it could be killed"
         process.kill()
         process.wait()
-        kills += 1
-    assert kills == 5, "the run ended before it could be killed five times"
     subprocess.run(command("killed", "--resume"), check=True, env=environment)
     assert same_weights(tmp_path / "whole", tmp_path / "killed")
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "killed/model.safetensors").read_bytes()
@@ -196,6 +227,25 @@ def test_a_budget_becomes_a_number_of_steps_that_is_written_before_the_first(tmp
     records, _ = run_to_the_end(steps)
     assert 0.8 * 5.0 < ticks[-1] < OVERTIME * 5.0
     assert next(r.step for r in records if isinstance(r, StepDone)) == 1
+
+
+def test_a_plan_with_too_few_steps_is_reported_before_it_starts(tmp_path, ticks):
+    dataset = small_dataset()
+    config, held_out = small_config(dataset, steps=None), hold_out(dataset)
+    short = fit(TrainingRequest(dataset, config, tmp_path / "short", held_out=held_out, budget=5.0, begin=0.0))
+    planned, notice = next(short), next(short)
+    assert isinstance(planned, Planned)
+    assert re.fullmatch(
+        rf"{planned.steps} steps are too few to learn much; give a budget of \d+ s or more, for at least 100 steps",
+        notice.text,
+    )
+    given = TrainingRequest(dataset, small_config(dataset, steps=2), tmp_path / "given", held_out=held_out)
+    records, model = run_to_the_end(fit(given))
+    assert records[1] == Notice("2 steps are too few to learn much; train for at least 100 steps")
+    start = TrainingRequest(dataset, given.config, tmp_path / "from", held_out=held_out, start=model)
+    again = replace(given, resume=True)
+    for request in (start, again):
+        assert not any(isinstance(record, Notice) for record in run_to_the_end(fit(request))[0])
 
 
 def test_the_probe_leaves_no_trace_in_the_weights(tmp_path, ticks):
@@ -300,10 +350,10 @@ def test_two_images_can_be_learned_by_heart(tmp_path):
         "unet.dropout": 0.0,
         "patch": 48,
         "batch": 2,
-        "learning_rate": 5e-3,
+        "learning_rate": 1e-2,
         "weight_map.w0": 2.0,
     }
-    config = small_config(dataset, steps=500, **changes)
+    config = small_config(dataset, steps=150, **changes)
     _, model = run_to_the_end(fit(TrainingRequest(dataset, config, tmp_path / "run", held_out=nothing_held_out())))
     for sample in dataset.samples:
         predicted = model.predict(sample.image).labels

@@ -170,6 +170,7 @@ def peak_of(folder, *words, refused=""):
     return int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="memory is measured on Linux and macOS")
 def test_a_training_never_holds_more_than_it_may(tmp_path):
     """A real process, with the image of which too little is asked when there is no limit."""

@@ -84,19 +84,30 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_two_processes_train_as_one_does_and_go_on_as_another_number_of_processes(folder):
+def assert_logged_once(folder, name, losses):
+    """One of the two processes has written the log."""
+    records = [record for record in RunFolder(folder / name).records() if "loss" in record]
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose([record["loss"] for record in records], losses, rtol=1e-4)
+
+
+def test_two_processes_train_as_one_does_and_one_can_continue_their_run(folder):
     (folder / "tests_of_processes.py").write_text(Path(__file__).read_text())
     (folder / "together.py").write_text(TOGETHER)
     torchrun(folder, "together.py", folder)
     losses = train(folder, "alone")
-    train(folder, "parts", resume=True)  # two begin, one goes on
-    train(folder, "begun-alone", stop=2)
-    torchrun(folder, "-m", "septum", "train", "data", "--output", "begun-alone", "--resume")  # one begins, two go on
-    assert_same_to_rounding(folder, "alone", "whole", "parts", "begun-alone")
-    for name in ("whole", "begun-alone"):  # one of the two has written, once
-        records = [record for record in RunFolder(folder / name).records() if "loss" in record]
-        assert [record["step"] for record in records] == [1, 2, 3, 4, 5]
-        np.testing.assert_allclose([record["loss"] for record in records], losses, rtol=1e-4)
+    train(folder, "parts", resume=True)
+    assert_same_to_rounding(folder, "alone", "whole", "parts")
+    assert_logged_once(folder, "whole", losses)
+
+
+@pytest.mark.slow
+def test_two_processes_can_continue_the_run_of_one(folder):
+    losses = train(folder, "alone")
+    train(folder, "continued", stop=2)
+    torchrun(folder, "-m", "septum", "train", "data", "--output", "continued", "--resume")
+    assert_same_to_rounding(folder, "alone", "continued")
+    assert_logged_once(folder, "continued", losses)
 
 
 def test_more_processes_than_samples_of_a_step_are_refused(folder):
