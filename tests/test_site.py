@@ -2,9 +2,11 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
+from mkdocs.exceptions import PluginError
 
 from septum import cli
 from septum.config import TrainConfig, paper_2015
@@ -49,6 +51,14 @@ def test_what_a_browser_would_fetch_from_another_server_is_found(html):
 )
 def test_links_and_local_files_are_no_external_resources(html):
     assert hooks.external_references(html) == []
+
+
+def test_a_site_that_loads_from_another_server_is_refused(tmp_path):
+    (tmp_path / "good.html").write_text('<img src="a.png">', encoding="utf-8")
+    hooks.on_post_build(SimpleNamespace(site_dir=tmp_path))
+    (tmp_path / "style.css").write_text("@import 'https://example.org/a.css';", encoding="utf-8")
+    with pytest.raises(PluginError, match=r"style\.css loads from another server: @import"):
+        hooks.on_post_build(SimpleNamespace(site_dir=tmp_path))
 
 
 @pytest.mark.parametrize(
