@@ -101,8 +101,8 @@ def compare_components(truth: np.ndarray, labels: np.ndarray, ignore: Mask | Non
     true_objects, predicted_objects = number_components(truth, ignore), number_components(labels, ignore)
     found = compare_instances(true_objects, predicted_objects, ignore)
     true_classes, predicted_classes = _class_of(true_objects, truth), _class_of(predicted_objects, labels)
-    wrong_truth = _mislabelled(true_objects, true_classes, labels, ignore)
-    wrong_prediction = _mislabelled(predicted_objects, predicted_classes, truth, ignore)
+    wrong_truth = _mislabelled(true_objects, true_classes, labels)
+    wrong_prediction = _mislabelled(predicted_objects, predicted_classes, truth)
     true_boxes = boxes(true_objects)
     errors = [
         ObjectError(
@@ -186,11 +186,9 @@ def _class_of(components: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return class_of
 
 
-def _mislabelled(
-    components: np.ndarray, own_classes: np.ndarray, classes: np.ndarray, ignore: Mask | None
-) -> dict[int, tuple[int, int]]:
+def _mislabelled(components: np.ndarray, own_classes: np.ndarray, classes: np.ndarray) -> dict[int, tuple[int, int]]:
     """Map components whose larger part has another class in the other image to that class and its pixels."""
-    table = contingency(components, classes, ignore)
+    table = contingency(components, classes)
     most = 2 * table.overlap > table.truth_pixels[table.i]
     number, other, pixels = table.truth_ids[table.i[most]], table.prediction_ids[table.j[most]], table.overlap[most]
     return {int(k): (int(c), int(n)) for k, c, n in zip(number, other, pixels, strict=True) if own_classes[k] != c}
