@@ -64,7 +64,7 @@ def cases_from_arrays(
     for what, arrays in given.items():
         if arrays is not None and len(arrays) != n:
             raise DatasetError(f"got {len(arrays)} {what} for {n} truths; give one of each per image")
-        for k, array in enumerate(arrays or ()):
+        for k, array in enumerate(() if arrays is None else arrays):
             if array is not None:
                 check_channels_first(np.asarray(array), f"number {k} of the {what}")
     cases = []
