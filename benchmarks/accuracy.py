@@ -17,7 +17,6 @@ import numpy as np
 import record
 import torch
 
-from septum.cli.arguments import parse_duration
 from septum.config import TtaConfig
 from septum.core.metrics import ctc, isbi, matching, overlap
 from septum.core.overlay import overlay as draw
@@ -34,6 +33,7 @@ from septum.training.recipe import recipe
 from septum.training.records import Validated
 from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
+from septum.words import parse_duration
 
 TTA = {"none": None, "rotations 7": TtaConfig(), "dihedral 8": TtaConfig(kind="dihedral", versions=8)}
 

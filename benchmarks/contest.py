@@ -27,7 +27,7 @@ import record
 import torch
 import tries
 
-from septum.cli.arguments import parse_duration, parse_settings
+from septum.cli.arguments import parse_settings
 from septum.config import TtaConfig
 from septum.core.metrics import ctc, isbi, matching
 from septum.core.tiling import ArraySource
@@ -40,6 +40,7 @@ from septum.training.fit import fit
 from septum.training.holdout import hold_out
 from septum.training.recipe import recipe
 from septum.training.request import TrainingRequest
+from septum.words import parse_duration
 
 LOG = Path(__file__).parent / "results" / "contest.jsonl"
 EM_BLOCKS = {"em": 18, "em-00-05": 0, "em-06-11": 6, "em-12-17": 12}  # the first of the six slices to choose on

@@ -1,10 +1,10 @@
-"""Make the networks that ship with Septum, and score them with their rounded weights on what they never saw.
+"""Train the models that ship with Septum, and score their rounded weights on images they have not seen.
 
     SEPTUM_DATA=... python benchmarks/models.py nuclei --budget 20min --set augment.scale=0.4
     SEPTUM_DATA=... python benchmarks/models.py em-membrane --budget 20min
 
-Instances are trained on twice, first with a fifth held out to choose the decoder's thresholds, then on everything; of
-classes nothing is chosen. Writes the run to scratch/, the model in half precision to src/septum/models/, and the record
+Instances are trained twice: first with a fifth held out to choose the decoder's thresholds, then on everything. For
+classes nothing is chosen. Writes the run to scratch/, the model in half precision to src/septum/models/, and a record
 of its scores.
 """
 
@@ -20,7 +20,7 @@ import record
 import torch
 from contest import subset
 
-from septum.cli.arguments import parse_duration, parse_settings
+from septum.cli.arguments import parse_settings
 from septum.config import TrainConfig, TtaConfig
 from septum.core.metrics import isbi, matching
 from septum.core.tiling import ArraySource
@@ -35,11 +35,12 @@ from septum.training.recipe import recipe
 from septum.training.records import Validated
 from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
+from septum.words import parse_duration
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a shipped network learned from."""
+    """What a shipped model is trained and scored on."""
 
     data: str
     training: range
@@ -55,11 +56,11 @@ RECIPES = {
         range(30),
         range(30, 40),
         (
-            "Nuclei in several kinds of light microscopy, mostly fluorescence; grey values, one channel: of stained "
-            "tissue in colour the red one (--channel 0).",
+            "Nuclei in several kinds of light microscopy, mostly fluorescence. Takes one channel: grey values, or the "
+            "red channel of stained tissue in colour (--channel 0).",
             "Trained on 30 images of the Data Science Bowl 2018 (stage1_train, CC0; Caicedo et al., Nature Methods "
-            "2019), scored on 10 others that took no part in the training.",
-            "Made by: python benchmarks/models.py nuclei --set steps=2000 --set augment.scale=0.4",
+            "2019); scored on 10 other images.",
+            "Train it again: python benchmarks/models.py nuclei --set steps=2000 --set augment.scale=0.4",
         ),
         channel=0,
     ),
@@ -70,18 +71,18 @@ RECIPES = {
         (
             "Cell interior (foreground) and membranes (background) in serial-section electron micrographs of neural "
             "tissue, 4 x 4 nm per pixel.",
-            "Trained on slices 0-23 of ISBI 2012 (Drosophila ventral nerve cord; Cardona et al., PLoS Biology 2010), "
+            "Trained on slices 0-23 of ISBI 2012 (Drosophila ventral nerve cord; Cardona et al., PLoS Biology 2010); "
             "scored on slices 24-29.",
-            "Made by: python benchmarks/models.py em-membrane --set steps=2000",
+            "Train it again: python benchmarks/models.py em-membrane --set steps=2000",
         ),
-        terms="trained on the ISBI 2012 data, whose terms ask for non-commercial use and for the citation of Cardona "
-        "et al. 2010, PLoS Biology 8(10) e1000502; see em-membrane.LICENSE.txt beside the model",
+        terms="trained on the ISBI 2012 data: for non-commercial use only; cite Cardona et al. 2010, PLoS Biology "
+        "8(10) e1000502; full terms in em-membrane.LICENSE.txt beside the model file",
     ),
 }
 
 
 def score(model: Model, test: Dataset) -> dict[str, float]:
-    """Score what the model predicts, in one pass and averaged over eight versions."""
+    """Score the model's predictions, in one pass and averaged over eight versions of each image."""
     scores: dict[str, float] = {}
     for suffix, tta in (("", None), ("_averaged_over_8", TtaConfig(kind="dihedral", versions=8))):
         sources = [ArraySource(sample.image) for sample in test.samples]
@@ -102,7 +103,7 @@ def score(model: Model, test: Dataset) -> dict[str, float]:
 
 
 def train(training: Dataset, config: TrainConfig, run: RunFolder, held_out: HoldOut, budget: float | None) -> Model:
-    """Train, or go on with it."""
+    """Start or continue a training."""
     steps = fit(TrainingRequest(training, config, run.path, held_out=held_out, budget=budget, resume=run.exists()))
     return drain(steps, lambda record: print(record, flush=True) if isinstance(record, Validated) else None)
 
@@ -134,7 +135,7 @@ def main() -> None:
     model.save(file, torch.float16)
     rounded = load(file)
     scores = score(rounded, test)
-    held_out = f"{len(test.samples)} images that took no part in the training, with the weights as they ship"
+    held_out = f"{len(test.samples)} images that were not used for training, with the rounded weights of this file"
     card = rounded.card.with_changes({"about": made.about, "terms": made.terms, "scores": scores, "held_out": held_out})
     Model(rounded.net, card).save(file, torch.float16)
     seconds = [[r["seconds"] for r in part.records() if "seconds" in r][-1] for part in runs]

@@ -27,7 +27,6 @@ import record
 import torch
 from torch import nn
 
-from septum.cli.arguments import parse_duration
 from septum.core.metrics import isbi
 from septum.core.normalize import measure
 from septum.core.tiling import ArraySource
@@ -38,6 +37,7 @@ from septum.experiments.fold import train_fold
 from septum.machine.generators import drain
 from septum.model.predict import segment
 from septum.training.holdout import hold_out
+from septum.words import parse_duration
 
 BATCH, LEARNING_RATE, SEED = 256, 1e-3, 0
 INTERIOR = 1

@@ -39,10 +39,10 @@ from contest import split as split_to_choose
 from contest import subset
 from contestants import NAMES, THREADS
 
-from septum.cli.arguments import parse_duration
 from septum.core.metrics import ctc, isbi, matching
 from septum.data.catalog import find
 from septum.data.dataset import Dataset, load_dataset, load_pairs
+from septum.words import parse_duration
 
 LOG = record.RESULTS / "peers.jsonl"
 HERE = Path(__file__).parent

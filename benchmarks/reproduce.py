@@ -14,10 +14,11 @@ from pathlib import Path
 import record
 import torch
 
-from septum.cli.arguments import parse_duration, parse_settings
+from septum.cli.arguments import parse_settings
 from septum.data.catalog import find
 from septum.experiments.reproduce import EXPERIMENTS, Asked, reproduce
 from septum.training.records import ImagesDone, StepDone
+from septum.words import parse_duration
 
 
 def main() -> None:

@@ -23,7 +23,6 @@ import record
 import torch
 from peers import scores_em, split
 
-from septum.cli.arguments import parse_duration
 from septum.config import TtaConfig
 from septum.core.tiling import ArraySource
 from septum.data.dataset import Dataset
@@ -34,6 +33,7 @@ from septum.training.fit import fit
 from septum.training.holdout import hold_out
 from septum.training.recipe import recipe
 from septum.training.request import TrainingRequest
+from septum.words import parse_duration
 
 AIM = {"v_rand": 0.9728, "v_info": 0.9866}
 WAYS = {"one_pass": None, "averaged_over_8": TtaConfig(kind="dihedral", versions=8)}

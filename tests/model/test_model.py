@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,17 @@ from septum.core.normalize import measure
 from septum.core.unet import UNet, input_size, margin
 from septum.errors import ImageError, ModelError, OutputError
 from septum.model import model as module
-from septum.model.model import FORMAT, Model, ModelCard, find_model, fingerprint, load, parameters
+from septum.model.model import (
+    FORMAT,
+    Model,
+    ModelCard,
+    ModelFile,
+    find_model,
+    fingerprint,
+    load,
+    load_for_prediction,
+    parameters,
+)
 from septum.model.tensors import read_tensors, write_tensors
 
 
@@ -92,13 +103,41 @@ def test_images_it_cannot_take_are_refused(image, message):
         small_model().predict(image)
 
 
+def test_a_model_is_shown_in_one_line():
+    assert repr(small_model()) == (
+        "Model(instances: background, foreground; U-Net of depth 1, 2 base channels, 434 weights; "
+        "score 0.5000, f1 0.2500)"
+    )
+
+
+def test_a_loaded_model_knows_its_file_and_a_model_in_memory_has_none(file, tmp_path):
+    digest = fingerprint(file)
+    shutil.copy(file, tmp_path / "run.safetensors")
+    model = load(file)
+    file.write_bytes(b"replaced")
+    assert model.saved() == model.file == ModelFile(file, digest)
+    assert load(tmp_path / "run.safetensors").saved().sha256 == digest
+    with pytest.raises(ModelError, match=r"this model has no file; save it with model\.save\(path\) and load it with"):
+        small_model().saved()
+
+
+@pytest.mark.parametrize("normalization", ["none", "image"])
+def test_a_model_that_is_loaded_for_prediction_predicts_the_same_bits(tmp_path, normalization, monkeypatch):
+    image = np.random.default_rng(0).integers(0, 255, (40, 30)).astype(np.uint8)
+    for order in (torch.contiguous_format, torch.channels_last):
+        monkeypatch.setattr("septum.model.predict.fastest_order", lambda device, order=order: order)
+        small_model(normalization=normalization).save(tmp_path / "m.safetensors")
+        first, again = (one(tmp_path / "m.safetensors").predict(image) for one in (load, load_for_prediction))
+        np.testing.assert_array_equal(first.probabilities, again.probabilities)
+
+
 def test_the_description_says_what_the_model_is():
     # 1->2: 20, 2->2: 38, 2->4: 76, 4->4: 148, up 4->2: 34, 4->2: 74, 2->2: 38, 1x1: 6
     assert parameters(small_model().net) == 434
     assert dict(small_model().describe()) == {
         "network": "U-Net of depth 1, 2 base channels, 434 weights",
         "input": "1 channel, pixel size 0.25 x 0.5 micrometre",
-        "output": "instances (border): background, foreground",
+        "output": "instances (by border): background, foreground",
         "recipe": "fast, step 2 of 3, seed 0",
         "scores": "score 0.5000, f1 0.2500",
         "measured on": "1 of 2 images held out for validation: b",
