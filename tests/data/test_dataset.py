@@ -48,7 +48,7 @@ def test_a_folder_holds_what_was_written(tmp_path):
         assert (sample.name, sample.group, sample.frame, sample.labels.dtype) == (str(index), "", 0, np.int32)
     np.testing.assert_array_equal(dataset.samples[0].ignore, ignore > 0)
     assert dataset.samples[1].ignore is None
-    assert "1 of 3 images are only partly annotated: the rest of them is ignored" in dataset.notes
+    assert "1 of 3 images partly annotated: unannotated pixels are ignored" in dataset.notes
 
 
 def test_arrays_and_files_make_the_same_data_set(tmp_path):
@@ -115,7 +115,7 @@ def test_masks_forced_to_instances_are_split_into_pieces():
     for sample, mask in zip(dataset.samples, masks, strict=True):
         np.testing.assert_array_equal(sample.labels > 0, mask > 0)
         assert sample.labels.max() > 1
-    assert "each 4-connected piece of the masks is one object" in dataset.notes
+    assert "each 4-connected component of the masks is one object" in dataset.notes
 
 
 def test_classes_are_numbered_in_order_and_keep_their_names():
@@ -138,10 +138,10 @@ def test_grey_saved_as_rgb_is_one_channel_only_if_all_images_are_grey():
     dataset = from_arrays([grey, PIXELS[1]], LABELS[:2])
     assert dataset.channels == 1
     np.testing.assert_array_equal(dataset.samples[0].image, PIXELS[0])
-    assert "1 of 2 images are grey values saved as RGB: read as one channel" in dataset.notes
+    assert "greyscale saved as RGB in 1 of 2 images: read as one channel" in dataset.notes
     dataset = from_arrays([grey, colour], LABELS[:2])
     assert [len(sample.image) for sample in dataset.samples] == [3, 3]
-    assert "1 of 2 images are grey values saved as RGB: kept as RGB like the others" in dataset.notes
+    assert "greyscale saved as RGB in 1 of 2 images: kept, as others have colours" in dataset.notes
 
 
 def test_rois_are_instances_even_when_there_is_one(tmp_path):
@@ -150,7 +150,7 @@ def test_rois_are_instances_even_when_there_is_one(tmp_path):
     roifile.roiwrite(tmp_path / "a.zip", [roi], mode="w")
     dataset = load_dataset(tmp_path)
     assert dataset.kind == "instances"
-    assert "instances, since each ImageJ ROI is one object" in dataset.notes
+    assert "read as instances: each ImageJ ROI is one object" in dataset.notes
     assert np.argwhere(dataset.samples[0].labels == 1)[[0, -1]].tolist() == [[2, 3], [8, 10]]
 
 
@@ -238,8 +238,8 @@ def test_pixels_of_the_unlabeled_value_are_ignored_and_no_class(tmp_path):
     for sample, drawn in zip(dataset.samples, scribbles(), strict=True):
         np.testing.assert_array_equal(sample.ignore, drawn == 0)
         np.testing.assert_array_equal(sample.labels, np.maximum(drawn, 1) - 1)
-    assert "classes, since label 0 means not annotated, which leaves instances no background" in dataset.notes
-    assert any(note.startswith("pixels of label 0 are not annotated, as told: 98.") for note in dataset.notes)
+    assert "read as classes: label 0 means unannotated, so there is no background for instances" in dataset.notes
+    assert any(note.startswith("pixels with label 0 are unannotated, as specified: 98.") for note in dataset.notes)
     assert check(tmp_path, unlabeled=0) == []  # also not that some images have one class only
 
 
@@ -271,9 +271,14 @@ def test_instances_may_have_a_number_for_unannotated_pixels(tmp_path):
 
 def test_an_unlabeled_value_that_cannot_be_is_refused(tmp_path):
     folder_of(tmp_path, labels=scribbles())
-    with pytest.raises(DatasetError, match=r"no pixel has the label 255, which .* labels are 0, 1, 2, 3: give one"):
+    with pytest.raises(
+        DatasetError, match=r"no pixel has label 255, which --unlabeled names, found labels 0, 1, 2, 3; choose one"
+    ):
         load_dataset(tmp_path, unlabeled=255)
-    with pytest.raises(DatasetError, match=r"holds instances, whose label 0 is background, got 0 as .* ignore mask"):
+    with pytest.raises(
+        DatasetError,
+        match=r"has instances, where label 0 is background, but --unlabeled 0 .*; mark unannotated pixels in an ignore",
+    ):
         load_dataset(tmp_path, unlabeled=0, kind="instances")
 
 
@@ -290,24 +295,31 @@ NAN = np.where(ONE.cumsum().reshape(96, 128) == 1, np.nan, 0.5)
 TWO_CHANNELS = np.zeros((2, 96, 128), np.uint8)
 BAD = [
     change(
-        "image 1 has labels of 95 x 128 for an image of 96 x 128; export both", labels=[LABELS[0], LABELS[1][1:], ONE]
+        "image 1 has 96 x 128 pixels, but its labels have 95 x 128; export both", labels=[LABELS[0], LABELS[1][1:], ONE]
     ),
     change(
         r"image 0 has shape \(96, 128, 3\), which looks like \(Y, X, C\), expected .*; move the channels first with",
         images=[np.ones((96, 128, 3))] * 3,
     ),
     change("image 2 has 1 pixel that is NaN or infinite", images=[*PIXELS[:2], NAN]),
-    change("the arrays has labels of one class only: every annotated pixel is 1; annotate", labels=[ONE] * 3),
-    change("the arrays has labels of one class only: every annotated pixel is 0; annotate", labels=[0 * ONE] * 3),
+    change("the data set has only one label: every annotated pixel is 1; annotate", labels=[ONE] * 3),
+    change("the data set has only one label: every annotated pixel is 0; annotate", labels=[0 * ONE] * 3),
     change("every annotated pixel is 1", labels=[(image > 0) * 1 for image in LABELS], ignore=[i == 0 for i in LABELS]),
-    change("image 0 has no annotated pixel: all are ignored", ignore=[ONE, None, None]),
-    change("image 0 has an ignore mask of 2 x 2 for an image of 96 x 128", ignore=[np.eye(2), None, None]),
-    change("labels of image 2 has numbers in between along its edges", labels=[*LABELS[:2], BLURRED]),
-    change("labels of image 0 has negative labels, such as -1", labels=[-ONE, *LABELS[1:]]),
-    change("image 1 has 2 channels, most images have 1; convert it", images=[PIXELS[0], TWO_CHANNELS, PIXELS[2]]),
-    change("192 label numbers, too many for classes .*; these are instances", labels=[MANY] * 3, kind="classes"),
+    change("image 0 has no annotated pixels: all are ignored; annotate part of it", ignore=[ONE, None, None]),
+    change("image 0 has 96 x 128 pixels, but its ignore mask has 2 x 2; export both", ignore=[np.eye(2), None, None]),
     change(
-        "the arrays has only the labels 1 and 2, expected 0 as the background of instances; renumber them",
+        "label image 2 has intermediate values along its edges, as after interpolation, .*; export it again",
+        labels=[*LABELS[:2], BLURRED],
+    ),
+    change("label image 0 has negative labels, such as -1", labels=[-ONE, *LABELS[1:]]),
+    change("image 1 has 2 channels, but most images have 1; convert it", images=[PIXELS[0], TWO_CHANNELS, PIXELS[2]]),
+    change(
+        "the data set has 192 different labels, but classes can be at most 64; if the labels are instances",
+        labels=[MANY] * 3,
+        kind="classes",
+    ),
+    change(
+        "the data set has only labels 1 and 2, but instances need background 0; set background to 0",
         labels=[np.where(labels > 0, 2, 1) for labels in LABELS],
         kind="instances",
     ),
@@ -337,7 +349,7 @@ def test_a_stack_with_too_few_label_slices_is_refused(tmp_path):
     write(tmp_path / "cells.tif", np.concatenate(PIXELS), metadata={"axes": "ZYX"}, imagej=True)
     write(tmp_path / "cells_mask.tif", np.stack(LABELS[:2]).astype(np.uint16), metadata={"axes": "ZYX"})
     with pytest.raises(
-        DatasetError, match=r"cells_mask.tif has 2 frames, but its image cells.tif has 3 frames; give one"
+        DatasetError, match=r"cells_mask.tif has 2 frames, but its image cells.tif has 3 frames; save one"
     ):
         load_dataset(tmp_path)
 
@@ -345,7 +357,8 @@ def test_a_stack_with_too_few_label_slices_is_refused(tmp_path):
 def test_markers_of_another_size_are_refused(tmp_path):
     video = challenge(tmp_path, {1: (LABELS[0], LABELS[0][:50])})
     with pytest.raises(
-        DatasetError, match=r"man_track001.tif has 1 frame of \(50, 128\), but man_seg001.tif has 1 frame of"
+        DatasetError,
+        match=r"man_track001.tif has 1 frame of 50 x 128 pixels, but man_seg001.tif has 1 frame of 96 x 128; export",
     ):
         load_dataset(video)
 

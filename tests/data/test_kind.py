@@ -1,5 +1,7 @@
 """Instances and classes are told apart on real and simulated labels."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,9 @@ def test_components_count_pieces_of_one_number():
 
 
 def test_instances_stay_instances_whatever_their_numbers():
-    assert decide_kind(IMAGES)[0] == "instances"
+    kind, reason = decide_kind(IMAGES)
+    assert kind == "instances"
+    assert reason == "read as instances: each of the 75 labels is one connected object (override with --kind classes)"
     numbers = RNG.permutation(60_000)[: IMAGES[0].max() + 1]
     numbers[0] = 0
     assert decide_kind([numbers[IMAGES[0]]])[0] == "instances"
@@ -30,6 +34,11 @@ def test_specks_of_the_same_number_do_no_harm():
     for number in range(1, speckled.max() + 1):
         speckled[tuple(RNG.integers(0, 120, 2))] = number
     assert decide_kind([speckled])[0] == "instances"
+    parted = IMAGES[0].copy()
+    parted[:, :60][parted[:, :60] == 1] = 2
+    kind, reason = decide_kind([parted, np.where(IMAGES[1] > 20, 20, IMAGES[1])])
+    assert kind == "instances"
+    assert re.search(r"instances: \d\d of \d\d labels, counted per image, are one connected object each \(over", reason)
 
 
 @pytest.mark.parametrize("values", [(0, 1), (0, 255), (3, 7), (0, 0)])
@@ -37,20 +46,31 @@ def test_two_values_are_classes_and_the_reason_says_how_to_tell_objects_apart(va
     masks = [np.where(labels > 0, values[1], values[0]) for labels in IMAGES]
     kind, reason = decide_kind(masks)
     assert kind == "classes"
-    assert "give each object a number of its own" in reason
-    assert ("--kind instances" in reason) == (0 in values)  # without background there are no pieces
+    listed = " and ".join(map(str, sorted(set(values))))
+    known = f"read as classes: the labels contain only {listed}, so touching objects cannot be told apart "
+    both = "or use --kind instances to make each connected component one object)"
+    last = f", {both}" if 0 in values else " and background 0)"  # without background there are no components
+    assert reason == f"{known}(for instances, give each object its own number{last}"
 
 
 def test_few_numbers_on_many_objects_are_classes():
     typed = [np.where(labels > 0, labels % 3 + 1, 0) for labels in IMAGES]
     kind, reason = decide_kind(typed)
     assert kind == "classes"
-    assert '--kind instances, in Python kind="instances"' in reason
+    assert re.fullmatch(
+        r"read as classes: only \d of 9 labels, counted per image, are one connected object each "
+        r"\(override with --kind instances\)",
+        reason,
+    )
 
 
 def test_many_numbers_are_instances_even_in_pieces():
     labels = np.tile(np.arange(1, 101).reshape(10, 10), (2, 2))
-    assert decide_kind([labels])[0] == "instances"
+    assert decide_kind([labels]) == (
+        "instances",
+        "read as instances: there are 100 different labels, although only 0 of 100 labels, counted per image, are one "
+        "connected object each",
+    )
 
 
 def test_connected_instances_do_not_join_at_corners():

@@ -51,12 +51,20 @@ def test_stacks_masks_grey_rgb_and_palettes_are_read_as_numbers(tmp_path):
 
 COLOURS = RNG.integers(0, 255, (20, 30, 3), np.uint8)
 BAD = {
-    "photo.jpg": (LABELS.astype(np.uint8), "label-format", "is a JPEG, .*; draw or export the labels as TIFF or PNG"),
-    "colours.png": (COLOURS, "label-format", "has 3 channels, expected one .*; save one number per pixel as a grey"),
+    "photo.jpg": (
+        LABELS.astype(np.uint8),
+        "label-format",
+        "is a JPEG, whose compression changes .*; export the labels as TIFF or PNG",
+    ),
+    "colours.png": (
+        COLOURS,
+        "label-format",
+        "has 3 channels, expected one label per pixel; save one label per pixel as a grey",
+    ),
     "fractions.tif": (
         LABELS / 2 + 0.25,
         "label-values",
-        "has values that are not whole numbers, such as .*; save labels",
+        "has values that are not whole numbers, such as .*; save integer labels",
     ),
     "nan.tif": (np.full((4, 5), np.nan), "label-values", "has values that are not whole numbers, such as nan"),
     "infinite.tif": (np.full((4, 5), np.inf), "label-values", "has values that are not whole numbers, such as inf"),
@@ -65,7 +73,7 @@ BAD = {
         "label-values",
         "has negative labels, such as -7; number objects 1, 2",
     ),
-    "large.tif": (np.full((4, 5), 2**31, np.uint32), "label-values", "has labels beyond 2147483647"),
+    "large.tif": (np.full((4, 5), 2**31, np.uint32), "label-values", "has labels above 2147483647, such as 2147483648"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Findings: what is wrong with a file of a data set, and how to mend it."""
+"""Findings: what is wrong with a file of a data set, and how to fix it."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ LEVELS: dict[str, Level] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong. Training refuses errors and prints warnings; the codes are explained in check.py."""
+    """One problem. Training refuses errors and prints warnings; check.py explains the codes."""
 
     level: Level
     code: str
     file: str
-    problem: str  # goes on after the file's name: "has 3 channels"
+    problem: str  # follows the name of the file: "has 3 channels"
     fix: str
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Finding:
 
 
 def finding(code: str, file: str | Path, problem: str, fix: str) -> Finding:
-    """Make a finding of the level that its code has.
+    """Make a finding with the level of its code.
 
     Examples
     --------
@@ -65,12 +65,12 @@ def finding(code: str, file: str | Path, problem: str, fix: str) -> Finding:
 
 
 class BadFile(ImageError):
-    """An ImageError that carries its finding, so that a check of many files can go on."""
+    """An ImageError that carries its finding, so that a check can continue with other files."""
 
     def __init__(self, code: str, file: str | Path, problem: str, fix: str) -> None:
         self.finding = finding(code, file, problem, fix)
         super().__init__(str(self.finding))
 
     def __reduce__(self) -> tuple[type[BadFile], tuple[str, str, str, str]]:
-        """Travel between processes as what it was made of."""
+        """Pickle the arguments, so that the error can cross process boundaries."""
         return BadFile, (self.finding.code, self.finding.file, self.finding.problem, self.finding.fix)

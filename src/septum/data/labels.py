@@ -1,4 +1,4 @@
-"""Label images: files of whole numbers, or refused with the reason."""
+"""Label images: files of whole numbers. Anything else is refused with the reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_LABEL = 2**31 - 1
 class LabelFile(NamedTuple):
     """The label images of a file."""
 
-    frames: tuple[np.ndarray, ...]  # one (Y, X) int32 array per frame, numbers as in the file
+    frames: tuple[np.ndarray, ...]  # one (Y, X) int32 array per frame, values as in the file
     pixel_size: PixelSize | None  # micrometre per pixel (y, x)
     description: str
 
@@ -27,15 +27,15 @@ class LabelFile(NamedTuple):
 def read_labels(path: str | Path, keep: Keep = in_memory) -> LabelFile:
     """Read a label image or stack.
 
-    Numbers are kept as they are in the file; of a PNG or TIFF with a colour table, the numbers of the colours.
-    Grey values saved as RGB are read as grey.
+    Values are kept as they are in the file. In a PNG or TIFF with a colour table, the indices of the colours are the
+    labels. Greyscale saved as RGB is read as greyscale.
 
     Parameters
     ----------
     path : path
-        TIFF or PNG, 2-D or a stack.
+        Any format but JPEG, 2-D or a stack.
     keep : callable
-        Where the frames go, one by one: `septum.data.keep`.
+        Where the frames go, one by one (`septum.data.keep`).
 
     Returns
     -------
@@ -45,8 +45,8 @@ def read_labels(path: str | Path, keep: Keep = in_memory) -> LabelFile:
     Raises
     ------
     ImageError
-        If the file cannot be read, is a JPEG, has colours or several channels, or holds fractions, negative numbers,
-        NaN, or numbers beyond 2147483647.
+        If the file cannot be read, is a JPEG, has colours or several channels, or contains fractions, negative values,
+        NaN, or values above 2147483647.
     """
     path = Path(path)
     file = open_labels(path)
@@ -54,25 +54,25 @@ def read_labels(path: str | Path, keep: Keep = in_memory) -> LabelFile:
     for frame in file.frames:
         pixels = frame.read()
         if len(pixels) > 1 and not is_grey(pixels):
-            fix = "save one number per pixel as a grey-value TIFF (axes YX, or ZYX for a stack)"
-            raise BadFile("label-format", path, f"has {len(pixels)} channels, expected one (no colours)", fix)
+            fix = "save one label per pixel as a greyscale TIFF (axes YX, or ZYX for a stack)"
+            raise BadFile("label-format", path, f"has {len(pixels)} channels, expected one label per pixel", fix)
         frames.append(keep(as_labels(pixels[0], path)))
     return LabelFile(tuple(frames), file.pixel_size, file.description)
 
 
 def open_labels(path: Path) -> ImageFile:
-    """Open a file of label numbers; of a colour table, the numbers of the colours are taken, however transparent."""
+    """Open a label file; in a file with a colour table, the indices of the colours are the labels."""
     stored = open_stored(path)
     if stored.format == "JPEG":
-        fix = "draw or export the labels as TIFF or PNG; a mask that exists as JPEG only must be thresholded first"
-        raise BadFile("label-format", path, "is a JPEG, whose compression changes label numbers", fix)
+        fix = "export the labels as TIFF or PNG (if only the JPEG exists, threshold it first)"
+        raise BadFile("label-format", path, "is a JPEG, whose compression changes label values", fix)
     if stored.palette is not None:
         stored = replace(stored, palette=None, alpha=False)
     return from_stored(path, stored)
 
 
 def as_labels(values: np.ndarray, name: str | Path) -> np.ndarray:
-    """Return (Y, X) numbers as int32 labels; ImageError if they are not whole numbers from 0 to 2147483647.
+    """Return (Y, X) values as int32 labels; ImageError if they are not whole numbers from 0 to 2147483647.
 
     Examples
     --------
@@ -84,26 +84,26 @@ def as_labels(values: np.ndarray, name: str | Path) -> np.ndarray:
     if values.dtype.kind == "f" and not (whole := np.isfinite(values) & (values == np.round(values))).all():
         example = values[~whole][0]
         problem = f"has values that are not whole numbers, such as {example:.4g}"
-        fix = "save labels, not probabilities, as integers, and resize labels by nearest neighbour only"
+        fix = "save integer labels instead of probabilities, and resize labels with nearest neighbour only"
         raise BadFile("label-values", name, problem, fix)
     low, high = (values.min(), values.max()) if values.size else (0, 0)
     if low < 0:
         raise BadFile("label-values", name, f"has negative labels, such as {low}", "number objects 1, 2, 3, ...")
     if high > MAX_LABEL:
         raise BadFile(
-            "label-values", name, f"has labels beyond {MAX_LABEL}, such as {high}", "number objects 1, 2, 3, ..."
+            "label-values", name, f"has labels above {MAX_LABEL}, such as {high}", "number objects 1, 2, 3, ..."
         )
     return values.astype(np.int32)
 
 
 def grey_edges(labels: np.ndarray) -> bool:
-    """Whether a label image was blurred, resized with interpolation, or compressed like a photograph.
+    """Whether a label image was blurred, resized with interpolation, or compressed as a JPEG.
 
-    Then numbers in between lie along the edges. Counted are the pixels at an edge that lie strictly between their
-    neighbours and have at most two of their eight neighbours on their side: in a sound label image these occur only
-    where three labels meet. A tenth of all edge pixels, and three different numbers among them, tell (measured: at most
-    0.001 in real labels, 0.05 in simulated tissue of cells four pixels wide; at least 0.17 after resizing, 0.19 after
-    JPEG of quality 95).
+    All three leave intermediate values along the edges. A pixel at an edge counts if its value lies strictly between
+    those of its neighbours and at most two of its eight neighbours share it. In an intact label image this happens only
+    where three labels meet. The image is refused if a tenth of all edge pixels count and they have at least three
+    different values. Measured shares: at most 0.001 in real labels and 0.05 in simulated tissue of cells four pixels
+    wide; at least 0.17 after resizing and 0.19 after JPEG compression of quality 95.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tracking markers of the Cell Tracking Challenge: where a frame may hold cells that nobody has outlined."""
+"""Tracking markers of the Cell Tracking Challenge: where a frame may contain cells that nobody has outlined."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from scipy import ndimage
 
 
 def unannotated(labels: np.ndarray, markers: np.ndarray) -> npt.NDArray[np.bool_] | None:
-    """Return the background that may be an unannotated cell: the reading rule of challenge folders.
+    """Return the background that may belong to cells without an outline.
 
-    Markers (``TRA``) lie on every cell, also on those that nobody has outlined (``SEG``). Around a marker that touches
-    no object, background counts as unknown up to the distance that some outlined cell of the frame reaches from its own
-    marker. A frame without any outlined cell says nothing about that distance: all of it is unknown.
+    Every cell has a marker (``TRA``), but some have no outline (``SEG``). Around a marker without an outline,
+    background is unknown up to the largest distance that an outlined cell of the frame extends from its own marker. A
+    frame without any outline is unknown as a whole.
 
     Parameters
     ----------
     labels : (Y, X) integer array
         Outlined cells, 0 is background.
     markers : (Y, X) integer array
-        A mark on every cell, 0 elsewhere; numbers need not be those of the labels.
+        A mark on every cell, 0 elsewhere. Their values need not match the labels.
 
     Returns
     -------

@@ -19,6 +19,7 @@ from septum.data.markers import unannotated
 from septum.data.names import is_roi
 from septum.data.rois import read_rois
 from septum.data.stored import PixelSize
+from septum.words import count
 
 T = TypeVar("T")
 Masks = Sequence[np.ndarray | None]  # one per frame, None where all is annotated
@@ -33,7 +34,7 @@ class Sample:
     labels: ArrayField[np.ndarray] = ArrayField()  # (Y, X) int32: instances 1..n, or classes 0..K-1; 0 where ignored
     ignore: ArrayField[np.ndarray | None] = ArrayField()  # (Y, X) bool, True where nothing is annotated
     pixel_size: PixelSize | None = None  # micrometre per pixel (y, x)
-    group: str = ""  # stack or video; its frames follow one another, and neighbours are alike
+    group: str = ""  # the stack or video it belongs to, where consecutive frames resemble each other
     frame: int = 0  # within its file
     image_path: Path | None = None
     label_path: Path | None = None
@@ -43,23 +44,23 @@ class Sample:
 def read_pairs(
     pairs: Sequence[Pair], channel: int | None, notes: list[str], findings: list[Finding], keep: Keep
 ) -> list[Sample]:
-    """Read all pairs of files; say what the images look like, and keep what is wrong for the end."""
+    """Read all pairs of files; add to `notes` how the images were read, and to `findings` what is wrong."""
     samples: list[Sample] = []
-    looks: dict[str, list[str]] = {}  # what files say about axes and pixel size -> their names
+    formats: dict[str, list[str]] = {}  # axes, size, type and pixel size as text -> names of the files
     for pair in pairs:
         image = attempt(findings, partial(open_image, channel=channel), pair.image)
         if image is not None:
-            looks.setdefault(image.description.removeprefix(f"{pair.image.name}: "), []).append(pair.image.name)
+            formats.setdefault(image.description.removeprefix(f"{pair.image.name}: "), []).append(pair.image.name)
         samples += _read_pair(pair, image, findings, keep)
-    notes += _say_looks(looks)
+    notes += _describe_formats(formats)
     partly = sum(sample.ignore is not None for sample in samples)
     if partly:
-        notes.append(f"{partly} of {len(samples)} images are only partly annotated: the rest of them is ignored")
+        notes.append(f"{partly} of {count(len(samples), 'image')} partly annotated: unannotated pixels are ignored")
     return samples
 
 
 def attempt(findings: list[Finding], read: Callable[..., T], *arguments: Any) -> T | None:
-    """Call a function that reads; keep what is wrong, so that the other files are looked at too."""
+    """Call a function that reads a file; collect what is wrong, so that the other files are checked too."""
     try:
         return read(*arguments)
     except BadFile as error:
@@ -75,8 +76,9 @@ def _read_pair(pair: Pair, image: ImageFile | None, findings: list[Finding], kee
         return []
     labels, ignore = annotated
     if len(labels) != len(pixels):
-        problem = f"has {_frames(labels)}, but its image {pair.image.name} has {_frames(pixels)}"
-        fix = "give one label image per slice (one file per image also works)"
+        frames = count(len(pixels), "frame")
+        problem = f"has {count(len(labels), 'frame')}, but its image {pair.image.name} has {frames}"
+        fix = "save one label image per slice (separate files also work)"
         findings.append(finding("frame-mismatch", pair.labels, problem, fix))
         return []
     several = len(pixels) > 1
@@ -107,7 +109,7 @@ def _pixels(image: ImageFile, keep: Keep) -> list[np.ndarray]:
 
 
 def _annotation(pair: Pair, image: ImageFile | None, keep: Keep) -> tuple[Sequence[np.ndarray], Masks] | None:
-    """Read label images and where they do not count; None for ROIs on an image that cannot be read."""
+    """Read labels and ignore masks; None for ROIs on an image that cannot be read."""
     labels: Sequence[np.ndarray]
     ignore: Masks
     if not is_roi(pair.labels):
@@ -128,24 +130,28 @@ def _annotation(pair: Pair, image: ImageFile | None, keep: Keep) -> tuple[Sequen
 
 
 def _alike(frames: Sequence[np.ndarray], labels: Sequence[np.ndarray], file: Path, other: Path) -> Sequence[np.ndarray]:
-    """Refuse ignore masks and markers of another size than the labels."""
-    own, expected = ([frame.shape for frame in stack] for stack in (frames, labels))
+    """Refuse ignore masks and markers that differ in size from the labels."""
+    own, expected = ([size_text(frame.shape) for frame in stack] for stack in (frames, labels))
     if own != expected:
-        problem = f"has {_frames(frames)} of {own[0]}, but {other.name} has {_frames(labels)} of {expected[0]}"
+        problem = (
+            f"has {count(len(own), 'frame')} of {own[0]} pixels, "
+            f"but {other.name} has {count(len(expected), 'frame')} of {expected[0]}"
+        )
         raise BadFile("size-mismatch", file, problem, "export both at the same size")
     return frames
 
 
-def _frames(stack: Sequence[np.ndarray]) -> str:
-    return f"{len(stack)} frame" + ("" if len(stack) == 1 else "s")
+def size_text(shape: Sequence[int]) -> str:
+    """Return a shape as text, such as ``512 x 512``."""
+    return " x ".join(map(str, shape))
 
 
-def _say_looks(looks: dict[str, list[str]]) -> list[str]:
-    """Say what the most common kinds of files look like."""
-    ordered = sorted(looks.items(), key=lambda item: -len(item[1]))
-    said = [
-        f"{len(names)} images as {names[0]}: {look}" if len(names) > 1 else f"{names[0]}: {look}"
-        for look, names in ordered[:3]
+def _describe_formats(formats: dict[str, list[str]]) -> list[str]:
+    """Describe the three most common formats of the images."""
+    ordered = sorted(formats.items(), key=lambda item: -len(item[1]))
+    lines = [
+        f"{len(names)} images like {names[0]}: {text}" if len(names) > 1 else f"{names[0]}: {text}"
+        for text, names in ordered[:3]
     ]
     rest = sum(len(names) for _, names in ordered[3:])
-    return [*said, f"{rest} images of other sizes or types"] if rest else said
+    return [*lines, f"{count(rest, 'more image')} with other sizes or types"] if rest else lines
