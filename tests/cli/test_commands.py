@@ -591,7 +591,7 @@ def test_quiet_says_nothing_and_otherwise_what_was_understood_is_said(data, trai
     said = run("predict", trained, image, "--output", out)
     assert "cells.tif: already done, skipped" in said.err
     said = run("train", data, "--output", image.parent / "run", *TINY)
-    for part in ("3 pairs with equal names", "axes YX", "instances, since", "3 steps", "1 of 3 images held out", "F1 "):
+    for part in ("3 pairs with equal", "axes YX", "read as instances", "3 steps", "1 of 3 images held out", "F1 "):
         assert part in said.err
     step = septum.load(image.parent / "run").card.step
     assert re.search(rf"best step: {step} of 3, panoptic quality 0\.\d{{3}}, F1 .*; 1 of 3 images held out", said.err)

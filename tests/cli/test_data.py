@@ -114,7 +114,7 @@ def test_odd_instances_are_trained_on_and_predicted(tmp_path, case, instances):
 
 def test_one_number_in_two_places_is_a_warning_that_check_and_train_give(tmp_path):
     data = write(tmp_path / "cells", ODD["one number in two places"])
-    sentence = "0.tif has one number on objects that do not touch: 1; give each object a number of its own"
+    sentence = "0.tif has the same label on objects that do not touch: 1; give each object its own number"
     found = run("check", data)
     assert found.code == 0
     assert sentence in found.out
@@ -126,7 +126,7 @@ def test_check_says_what_training_says_of_the_data(tmp_path):
     said = run("check", data).out.splitlines()
     assert said[0] == f"{len(ODD['one number in two places'])} pairs with equal names in images/ and labels/"
     assert "axes YX" in said[1]
-    assert said[2].startswith("instances, since ")
+    assert said[2].startswith("read as instances: ")
     assert "--kind classes" in said[2]
     assert set(said[:3]) <= set(run("train", data, "--output", tmp_path / "run", *TINY).err.splitlines())
 
@@ -134,7 +134,7 @@ def test_check_says_what_training_says_of_the_data(tmp_path):
 def test_one_cell_that_fills_the_only_image_is_refused(tmp_path):
     data = write(tmp_path / "cells", [0 * TWO + 1])
     outcome = run("train", data, "--output", tmp_path / "run", *TINY, "--kind", "instances")
-    assert_refused(outcome, "cells has labels of one class only: every annotated pixel is 1; annotate", "background")
+    assert_refused(outcome, "cells has only one label: every annotated pixel is 1; annotate", "background")
     assert not (tmp_path / "run").exists()
 
 
@@ -143,7 +143,7 @@ def test_an_ignore_mask_that_covers_an_image_is_refused(tmp_path, covered):
     masks = [np.full(TWO.shape, index in covered) for index in range(2)]
     data = write(tmp_path / "cells", [NONE_TOUCH, NONE_TOUCH[::-1]], masks)
     outcome = run("train", data, "--output", tmp_path / "run", *TINY)
-    assert_refused(outcome, "0.tif has no annotated pixel: all are ignored; annotate a part of it, or leave it out")
+    assert_refused(outcome, "0.tif has no annotated pixels: all are ignored; annotate part of it, or leave it out")
     found = run("check", data)
     assert found.code == 2
     assert f"{len(covered)} errors" in found.out
@@ -172,12 +172,12 @@ def test_challenge_masks_without_an_image_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_challenge_frames_without_a_mask_are_left_out_aloud(tmp_path):
+def test_challenge_frames_without_a_mask_are_left_out_and_reported(tmp_path):
     data = challenge(tmp_path / "video")
     (data / "01_GT" / "SEG" / "man_seg001.tif").unlink()
     outcome = run("train", data, "--output", tmp_path / "run", *TINY)
     assert outcome.code == 0, outcome.err
-    sentence = "2 pairs of frame and gold truth (man_seg) in video 01; left out, having none: 1 of 3 frames"
+    sentence = "video 01: 2 frames with gold truth (man_seg); 1 of 3 frames have none and are left out"
     assert sentence in outcome.err
     assert sentence in run("check", data).out
     assert list(load(tmp_path / "run").card.data) == ["01_t000", "01_t002"]
@@ -261,8 +261,8 @@ def test_scribbles_are_trained_on_and_validated_on_alone(tmp_path):
         tifffile.imwrite(tmp_path / "b" / "ignore" / f"{index}.tif", (truth == 0).astype(np.uint8))
     scribbles = run("train", tmp_path / "a", "--output", tmp_path / "run_a", *TINY, "--unlabeled", 0)
     assert scribbles.code == 0, scribbles.err
-    assert "classes, since label 0 means not annotated" in scribbles.err
-    assert re.search(r"pixels of label 0 are not annotated, as told: \d\d\.\d % of all", scribbles.err)
+    assert "read as classes: label 0 means unannotated" in scribbles.err
+    assert re.search(r"pixels with label 0 are unannotated, as specified: \d\d\.\d % of all pixels", scribbles.err)
     masked = run("train", tmp_path / "b", "--output", tmp_path / "run_b", *TINY, "--kind", "classes")
     assert masked.code == 0, masked.err
     first, second = load(tmp_path / "run_a"), load(tmp_path / "run_b")
@@ -281,13 +281,13 @@ def test_a_label_of_unannotated_pixels_that_cannot_be_is_refused(tmp_path):
     for command in (["check", data], ["train", data, "--output", tmp_path / "run", *TINY]):
         assert_refused(
             run(*command, "--unlabeled", 255),
-            "no pixel has the label 255, which was said to mean not annotated; labels are 0, 1, 2, 3: give one",
+            "no pixel has label 255, which --unlabeled names, found labels 0, 1, 2, 3; choose one",
         )
         assert_refused(
             run(*command, "--unlabeled", 0, "--kind", "instances"),
-            "cells holds instances, whose label 0 is background, got 0 as the label of unannotated pixels; name",
+            "cells has instances, where label 0 is background, but --unlabeled 0 says that it means unannotated; mark",
         )
-    assert_refused(run("check", challenge(tmp_path / "video"), "--unlabeled", 0), "video holds instances")
+    assert_refused(run("check", challenge(tmp_path / "video"), "--unlabeled", 0), "video has instances, where label 0")
     assert not (tmp_path / "run").exists()
 
 

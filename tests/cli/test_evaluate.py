@@ -51,7 +51,7 @@ def test_the_table_says_what_was_measured_and_why(data, capsys):
     assert septum("evaluate", data / "masks", data / "truth", "-q") == 0
     out = capsys.readouterr().out
     assert "3 predictions matched by name" in out
-    assert "instances, since 12 of 12 numbers" in out
+    assert "read as instances: each of the 12 labels is one connected object" in out
     assert "matching: matched, missed, invented, split and merged objects; the truth contains instances" in out
     (row,) = (line.split() for line in out.splitlines() if line.startswith("b "))
     assert row[1:6] == ["4", "1", "0", "0", "0"]

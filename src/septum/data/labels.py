@@ -52,11 +52,7 @@ def read_labels(path: str | Path, keep: Keep = in_memory) -> LabelFile:
     file = open_labels(path)
     frames = []
     for frame in file.frames:
-        pixels = frame.read()
-        if len(pixels) > 1 and not is_grey(pixels):
-            fix = "save one label per pixel as a greyscale TIFF (axes YX, or ZYX for a stack)"
-            raise BadFile("label-format", path, f"has {len(pixels)} channels, expected one label per pixel", fix)
-        frames.append(keep(as_labels(pixels[0], path)))
+        frames.append(keep(as_label_image(frame.read(), path)))
     return LabelFile(tuple(frames), file.pixel_size, file.description)
 
 
@@ -69,6 +65,14 @@ def open_labels(path: Path) -> ImageFile:
     if stored.palette is not None:
         stored = replace(stored, palette=None, alpha=False)
     return from_stored(path, stored)
+
+
+def as_label_image(pixels: np.ndarray, name: str | Path) -> np.ndarray:
+    """(C, Y, X) pixels as stored -> (Y, X) int32 labels; ImageError for colours and whatever `as_labels` refuses."""
+    if len(pixels) > 1 and not is_grey(pixels):
+        fix = "save one label per pixel as a greyscale TIFF (axes YX, or ZYX for a stack)"
+        raise BadFile("label-format", name, f"has {len(pixels)} channels, expected one label per pixel", fix)
+    return as_labels(pixels[0], name)
 
 
 def as_labels(values: np.ndarray, name: str | Path) -> np.ndarray:

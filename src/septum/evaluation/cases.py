@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from septum.core.metrics.checks import check_labels
-from septum.data.findings import BadFile
-from septum.data.images import Frame, ImageFile, as_channels, check_channels_first, is_grey, open_image
-from septum.data.labels import as_labels, open_labels
+from septum.data.images import Frame, ImageFile, as_channels, check_channels_first, open_image
+from septum.data.labels import as_label_image, as_labels, open_labels
 from septum.data.names import is_roi
 from septum.data.rois import read_rois
 from septum.data.stored import PixelSize
@@ -168,11 +167,3 @@ def _label_reader(file: ImageFile | None, k: int) -> Reader | None:
 def _read_labels(frame: Frame, path: Path) -> np.ndarray:
     """Return a frame as a (Y, X) label image."""
     return as_label_image(frame.read(), path)
-
-
-def as_label_image(pixels: np.ndarray, name: str | Path) -> np.ndarray:
-    """(C, Y, X) pixels -> (Y, X) labels; ImageError for colours, fractions and negative numbers."""
-    if len(pixels) > 1 and not is_grey(pixels):
-        fix = "save one number per pixel as a greyscale TIFF (axes YX, or ZYX for a stack)"
-        raise BadFile("label-format", name, f"has {len(pixels)} channels, expected one (no colours)", fix)
-    return as_labels(pixels[0], name)

@@ -16,9 +16,10 @@ from septum.core.metrics import ctc, isbi
 from septum.core.metrics.checks import check_same_shape
 from septum.core.metrics.overlap import OverlapScores, class_overlap
 from septum.core.metrics.surface import surface_distance
+from septum.data.labels import as_label_image
 from septum.data.stored import PixelSize
 from septum.errors import ConfigError, ImageError, did_you_mean
-from septum.evaluation.cases import Case, Cases, as_label_image, cases_from_arrays
+from septum.evaluation.cases import Case, Cases, cases_from_arrays
 from septum.evaluation.object_errors import compare_components, compare_instances
 from septum.evaluation.pairing import cases_from_files
 from septum.evaluation.reading import Arrays, Reading, read, survey, without_unannotated

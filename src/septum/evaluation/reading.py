@@ -15,10 +15,10 @@ from septum.core.labels import Mask
 from septum.core.metrics.checks import check_probabilities, check_same_shape
 from septum.core.metrics.contingency import contingency
 from septum.data.kind import MAX_LABEL_CLASSES, decide_kind
-from septum.data.labels import grey_edges
+from septum.data.labels import as_label_image, grey_edges
 from septum.data.markers import unannotated
 from septum.errors import ConfigError, DatasetError, ImageError
-from septum.evaluation.cases import Case, Cases, as_label_image
+from septum.evaluation.cases import Case, Cases
 from septum.words import count
 
 
@@ -30,7 +30,7 @@ class Reading:
     values: tuple[int, ...]  # class 0, 1, ... as numbered in the truth; (0, 1) for instances and masks
     maps: bool = False  # predictions are probability maps, not labels
     has_probabilities: bool = False  # probability maps exist, alone or beside labels
-    by_index: bool = False  # predictions number classes 0, 1, ... whatever the truth's as_label_image
+    by_index: bool = False  # predictions number classes 0, 1, ... whatever the values of the truth
     split_truth: bool = False  # every 4-connected component is one object
     split_prediction: bool = False
     invert: bool = False
@@ -93,7 +93,7 @@ class _ValuesFound:
     """What a look at all images found. Names are those of the first such file, "" if there is none."""
 
     truth: frozenset[int]
-    labels: frozenset[int]  # of predictions that hold whole as_label_image
+    labels: frozenset[int]  # of predictions with whole numbers
     fractions: str  # a prediction with fractions or several maps
     soft: str  # a prediction of whole numbers with soft edges
     only_maps: str  # probability maps without labels
