@@ -16,7 +16,7 @@ import torch
 
 from septum.cli.arguments import parse_settings
 from septum.data.catalog import find
-from septum.experiments.reproduce import EXPERIMENTS, Asked, reproduce
+from septum.experiments.reproduce import EXPERIMENTS, Options, reproduce
 from septum.training.records import ImagesDone, StepDone
 from septum.words import parse_duration
 
@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    asked = Asked(arguments.recipe, arguments.budget, parse_settings(arguments.set) or None, arguments.folds)
-    steps = reproduce(arguments.name, find(EXPERIMENTS[arguments.name].data), arguments.output, asked, device)
+    options = Options(arguments.recipe, arguments.budget, parse_settings(arguments.set) or None, arguments.folds)
+    steps = reproduce(arguments.name, find(EXPERIMENTS[arguments.name].data), arguments.output, options, device)
     while True:
         try:
             step = next(steps)

@@ -84,8 +84,7 @@ TRAINING = [
             )
         ],
         [
-            "best step: 3 of 8, panoptic quality 0.520, F1 0.642, mean IoU of matched objects 0.700; "
-            "1 of 3 images held out",
+            "best step: 3, panoptic quality 0.520, F1 0.642, mean IoU of matched objects 0.700; 1 of 3 images held out",
             f"model: {Path('run/model.safetensors')}",
             "next: septum predict run IMAGES --output masks",
             "      septum report run",

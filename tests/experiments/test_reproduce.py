@@ -25,7 +25,7 @@ from septum.data import catalog
 from septum.data.simulate import ctc_video, membranes
 from septum.errors import ConfigError, DatasetError, ImageError
 from septum.experiments.em import EM, SUBMISSION, check_challenge_stack
-from septum.experiments.reproduce import EXPERIMENTS, Asked, reproduce
+from septum.experiments.reproduce import EXPERIMENTS, Options, reproduce
 from septum.model.model import load
 from septum.training.records import StepDone
 
@@ -86,23 +86,23 @@ def finish(steps):
             return records, end.value
 
 
-def begin(name, folder, output, **asked):
-    return reproduce(name, folder, output, Asked(changes=TINY, **asked), CPU)
+def begin(name, folder, output, **options):
+    return reproduce(name, folder, output, Options(changes=TINY, **options), CPU)
 
 
 @pytest.fixture(scope="module")
 def em_done(em_data, tmp_path_factory):
     output = tmp_path_factory.mktemp("em")
-    asked = Asked(changes=LEARNS, folds=EM_FOLDS)
-    return output, finish(reproduce("em", em_data, output, asked, CPU))[1]
+    options = Options(changes=LEARNS, folds=EM_FOLDS)
+    return output, finish(reproduce("em", em_data, output, options, CPU))[1]
 
 
 @pytest.fixture(scope="module")
 def cells_done(cell_data, tmp_path_factory):
     output = tmp_path_factory.mktemp("cells")
     few = {"steps": 100, "instances": "border", "unet.normalization": "none"}  # which so few steps suffice for
-    asked = Asked(changes=LEARNS | few)
-    return output, finish(reproduce("phc-u373", cell_data, output, asked, CPU))[1]
+    options = Options(changes=LEARNS | few)
+    return output, finish(reproduce("phc-u373", cell_data, output, options, CPU))[1]
 
 
 def test_every_em_slice_is_tested_once_in_a_contiguous_block_and_never_in_its_own_training(em_data):
@@ -258,12 +258,12 @@ def test_a_finished_fold_is_not_trained_again_and_others_can_be_added(cell_data,
     assert sum(isinstance(record, StepDone) for record in records) == 4
     assert list(first.results["folds"]) == ["02"]
     before = (tmp_path / "out" / "folds" / "02" / "model.safetensors").stat().st_mtime_ns
-    records, both = finish(reproduce("phc-u373", cell_data, tmp_path / "out", Asked(), CPU))  # settings as begun
+    records, both = finish(reproduce("phc-u373", cell_data, tmp_path / "out", Options(), CPU))  # settings as begun
     assert sum(isinstance(record, StepDone) for record in records) == 4
     assert list(both.results["folds"]) == ["01", "02"]
     assert seg_of(both, "02") == seg_of(first, "02")
     assert (tmp_path / "out" / "folds" / "02" / "model.safetensors").stat().st_mtime_ns == before
-    records, _ = finish(reproduce("phc-u373", cell_data, tmp_path / "out", Asked(), CPU))
+    records, _ = finish(reproduce("phc-u373", cell_data, tmp_path / "out", Options(), CPU))
     assert not any(isinstance(record, StepDone) for record in records)
 
 
@@ -280,10 +280,10 @@ def no_summary(*_):
 
 def test_results_of_other_settings_or_another_experiment_are_not_mixed(cell_data, em_data, tmp_path):
     output = tmp_path / "out"
-    wrong = reproduce("phc-u373", cell_data, output, Asked(changes={"patsch": 16}), CPU)
-    with pytest.raises(ConfigError, match="did you mean 'patch'"):
+    wrong = reproduce("phc-u373", cell_data, output, Options(recipe="papr"), CPU)
+    with pytest.raises(ConfigError, match="recipe should be 'fast' or 'paper', got 'papr'"):
         finish(wrong)
-    steps = begin("phc-u373", cell_data, output, budget=60.0)  # a slip before anything is trained does no harm
+    steps = begin("phc-u373", cell_data, output, budget=60.0)  # a typo before anything is trained does no harm
     while not isinstance(next(steps), StepDone):
         pass
     steps.close()
@@ -294,7 +294,21 @@ def test_results_of_other_settings_or_another_experiment_are_not_mixed(cell_data
     with pytest.raises(ConfigError, match="begun with experiment 'phc-u373', now it is 'em'"):
         next(begin("em", em_data, output))
     with pytest.raises(ConfigError, match="begun with changes"):
-        next(reproduce("phc-u373", cell_data, output, Asked(changes={"patch": 32}), CPU))
+        next(reproduce("phc-u373", cell_data, output, Options(changes={"patch": 32}), CPU))
+
+
+def test_a_typo_in_a_setting_is_refused_before_data_are_looked_for(tmp_path, monkeypatch, capsys):
+    def find(*_args, **_options):
+        raise AssertionError("looked for data")
+
+    monkeypatch.setattr(catalog, "find", find)
+    words = ["septum", "reproduce", "em", "--output", str(tmp_path / "out"), "--set", "patsch=16"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    message = "ConfigError: TrainConfig has no setting 'patsch'; did you mean 'patch'?\n"
+    assert capsys.readouterr().err == message
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_with_other_files_is_left_alone(cell_data, tmp_path):

@@ -68,13 +68,13 @@ def reproduce(
     The report compares your scores with the published ones. An interrupted experiment continues where it stopped.
     """
     from septum.data.catalog import find
-    from septum.experiments.reproduce import EXPERIMENTS, Asked
+    from septum.experiments.reproduce import EXPERIMENTS, Options
     from septum.experiments.reproduce import reproduce as repeat
     from septum.machine.device import pick_device
     from septum.machine.generators import drain
     from septum.words import parse_duration, table
 
-    asked = Asked(
+    options = Options(
         recipe=recipe,
         budget=parse_duration(budget) if budget is not None else None,
         changes=parse_settings(settings) if settings else None,
@@ -83,7 +83,7 @@ def reproduce(
     with CountDisplay(quiet or as_json, name) as download:
         folder = find(EXPERIMENTS[name].data, progress=download.show)
     with TrainingDisplay(quiet or as_json) as display, interruptible() as interrupted:
-        records = repeat(name, folder, output, asked, pick_device(device))
+        records = repeat(name, folder, output, options, pick_device(device))
 
         def show(record: Any) -> None:
             display.show(record)

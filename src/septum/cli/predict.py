@@ -64,7 +64,6 @@ def predict(
     Large images are streamed, that is read and written block by block. Interrupted runs continue where they stopped.
     """
     from septum.config import TtaConfig
-    from septum.machine.device import pick_device
     from septum.machine.memory import default_limit
     from septum.model.model import load_for_prediction
     from septum.prediction.files import list_inputs, predict_files
@@ -99,7 +98,7 @@ def predict(
         statistics=statistics,
     )
     streamed = form is not None or options != StreamOptions(tta=averaging, channel=channel)
-    loaded = load_for_prediction(model, pick_device(device))
+    loaded = load_for_prediction(model, device)
     if loaded.card.terms:
         print(f"{model}: {loaded.card.terms}", file=sys.stderr)
     paths = list_inputs(inputs)

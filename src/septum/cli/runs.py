@@ -23,7 +23,7 @@ def info(model: ModelArgument, as_json: JsonOption = False) -> None:
     """Show what a model was trained on, its settings and scores."""
     from septum.model.model import load
 
-    loaded = load(model)
+    loaded = load(model, "cpu")
     if as_json:
         print(loaded.card.model_dump_json(indent=1))
         return

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from septum.choices import Recipe
 from septum.config import TtaConfig
 from septum.data.dataset import Dataset, Sample
 from septum.data.files import write_text
@@ -97,7 +98,7 @@ def train_fold(
     dataset: Dataset,
     folder: Path,
     *,
-    recipe_name: str,
+    recipe_name: Recipe,
     changes: Mapping[str, Any],
     held_out: HoldOut,
     budget: float | None,

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from septum.choices import Recipe
-from septum.config import Settings
+from septum.config import Settings, TrainConfig, UNetConfig
 from septum.data.images import write_png
 from septum.errors import ConfigError, DatasetError, did_you_mean
 from septum.experiments.cells import DIC_HELA, PHC_U373
@@ -46,13 +46,17 @@ class ReproductionSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the user asked for; None: as it was begun, or else the default."""
+class Options:
+    """What the user chose; None: what an earlier run of the same experiment used, or else the default."""
 
-    recipe: str | None = None
+    recipe: Recipe | None = None
     budget: float | None = None
     changes: dict[str, Any] | None = None
     folds: Sequence[str] | None = None  # None: all
+
+    def __post_init__(self) -> None:
+        """Refuse unknown settings and values before any image is found, downloaded or read."""
+        TrainConfig(unet=UNetConfig()).with_changes(self.changes or {})
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Reproduction:
 
 
 def reproduce(
-    name: str, folder: Path, output: Path, asked: Asked, device: torch.device
+    name: str, folder: Path, output: Path, options: Options, device: torch.device
 ) -> Generator[Record | ImagesDone, None, Reproduction]:
     """Repeat an experiment of the paper; yields records, returns the results.
 
@@ -89,8 +93,8 @@ def reproduce(
     """
     experiment = EXPERIMENTS[name]
     folds = experiment.folds(folder)
-    chosen = _choose(folds, asked.folds)
-    settings = _settings(name, output, asked)
+    chosen = _choose(folds, options.folds)
+    settings = _settings(name, output, options)
     results = {fold: _result(output, fold) for fold in folds}
     todo = [fold for fold in chosen if results[fold] is None]
     yield Notice(f"{experiment.title}: {len(chosen)} folds, {len(chosen) - len(todo)} of them done")
@@ -127,10 +131,10 @@ def _choose(folds: Sequence[Fold], names: Sequence[str] | None) -> list[Fold]:
     return [by_name[name] for name in names] if names else list(folds)
 
 
-def _settings(name: str, output: Path, asked: Asked) -> ReproductionSettings:
+def _settings(name: str, output: Path, options: Options) -> ReproductionSettings:
     """Return the settings of a reproduction that is there, if they are those that are asked for, or begin one."""
     file = output / SETTINGS
-    given = {"recipe": asked.recipe, "budget": asked.budget, "changes": asked.changes}
+    given = {"recipe": options.recipe, "budget": options.budget, "changes": options.changes}
     wanted: dict[str, Any] = {"experiment": name} | {key: value for key, value in given.items() if value is not None}
     if not any(output.glob("folds/*/config.json")):  # nothing is trained yet, so nothing can be mixed
         if output.is_dir() and any(path != file for path in output.iterdir()):

@@ -18,6 +18,7 @@ from septum.core.normalize import Normalization
 from septum.core.tiling import ArraySource
 from septum.core.unet import UNet
 from septum.errors import ConfigError, ModelError, did_you_mean
+from septum.machine.device import pick_device
 from septum.machine.generators import drain
 from septum.machine.memory import DEFAULT_MEMORY
 from septum.model.predict import Prediction, convert_to_fastest_order, segment
@@ -102,7 +103,7 @@ class Model:
         return [f"{name} {value:.4f}" for name, value in self.card.scores.items()]
 
     def predict(
-        self, image: np.ndarray, *, tta: TtaConfig | None = None, max_memory: int = DEFAULT_MEMORY
+        self, image: np.ndarray, *, tta: int | TtaConfig | None = None, max_memory: int = DEFAULT_MEMORY
     ) -> Prediction:
         """Segment one image.
 
@@ -110,8 +111,8 @@ class Model:
         ----------
         image : (Y, X) or (C, Y, X) array
             Raw values; they are normalised here.
-        tta : TtaConfig, optional
-            Average over rotated or mirrored versions.
+        tta : {7, 8} or TtaConfig, optional
+            Average over 7 rotations (as in the paper) or 8 flips and quarter turns of the image.
         max_memory : int
             Bytes that the prediction may take in addition to image and result.
 
@@ -128,7 +129,9 @@ class Model:
         from septum.data.images import as_channels
 
         pixels = as_channels(image, self.card.channels)
-        return drain(segment(self.net, self.card.config, ArraySource(pixels), tta=tta, max_memory=max_memory))
+        return drain(
+            segment(self.net, self.card.config, ArraySource(pixels), tta=TtaConfig.of(tta), max_memory=max_memory)
+        )
 
     def describe(self) -> list[tuple[str, str]]:
         """Describe the model as pairs of a name and a text."""
@@ -159,13 +162,26 @@ def parameters(net: UNet) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Load a model file, the model of a run folder, or a shipped model by its name. Nothing is unpickled.
+def load(path: str | Path, device: str | torch.device = "auto") -> Model:
+    """Load a trained network. Nothing is unpickled, so a file from someone else cannot run code.
+
+    Parameters
+    ----------
+    path : path or str
+        A model file, a run folder, or the name of a network that ships with Septum: em-membrane, nuclei.
+    device : str or torch.device
+        ``"auto"`` (the first of ``"cuda"``, ``"mps"`` and ``"cpu"`` that is available) or a device by name.
+
+    Returns
+    -------
+    Model
 
     Raises
     ------
     ModelError
-        If it is missing, cut short, not a Septum model, or of a later format.
+        The file is missing, cut short, not a Septum model, or of a later format.
+    ConfigError
+        The device is unknown or not available.
     """
     file = find_model(path)
     sha256 = fingerprint(file)
@@ -193,10 +209,10 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         net.load_state_dict(tensors)
     except RuntimeError:
         raise ModelError(f"the weights in {file} do not fit the network it describes; download it again") from None
-    return Model(net.to(device).eval(), card, ModelFile(file, sha256))
+    return Model(net.to(pick_device(device)).eval(), card, ModelFile(file, sha256))
 
 
-def load_for_prediction(path: str | Path, device: str | torch.device = "cpu") -> Model:
+def load_for_prediction(path: str | Path, device: str | torch.device = "auto") -> Model:
     """Load a model with its weights in the order of memory that predictions are fastest in, so that none copies them.
 
     In that order the last bits of its logits differ from those of the same model by `load`.

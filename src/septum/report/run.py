@@ -61,7 +61,7 @@ class _HeldOut:
 def report_run(folder: str | Path) -> Path:
     """Write report.html into a run folder and return its path; ModelError if there is no run."""
     run = RunFolder(Path(folder))
-    settings, model = run.config(), load(run.model_file)
+    settings, model = run.config(), load(run.model_file, "cpu")
     records = run.records()
     held_out: _HeldOut | None = None
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from septum.choices import Kind
+from septum.choices import Kind, Recipe
 from septum.config import DataSource, TrainConfig, UNetConfig
 from septum.core.targets import TARGETS
 from septum.data.check import check_dataset
@@ -40,7 +40,7 @@ class TrainOptions:
     data: Path
     output: Path
     labels: Path | None = None
-    recipe: str | None = None
+    recipe: Recipe | None = None
     budget: float | None = None  # seconds
     steps: int | None = None
     max_memory: int | None = None  # bytes
@@ -117,7 +117,7 @@ def _train(
     )
     for text in [*dataset.notes, *map(str, check_dataset(dataset))]:
         yield Notice(text)
-    start = load(options.start) if options.start else None
+    start = load(options.start, "cpu") if options.start else None
     config = run.config().train if options.resume else make_config(options, dataset, device, start)
     for text in _small_images(dataset, config):
         yield Notice(text)
@@ -292,7 +292,7 @@ def _train_on_everything(
         processes=processes,
     )
     model = yield from fit(request)
-    judged = load(run.model_file).card
+    judged = load(run.model_file, "cpu").card
     card = model.card.with_changes(
         {
             "scores": judged.scores,

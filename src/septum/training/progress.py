@@ -32,12 +32,15 @@ def describe(record: Record | ImagesDone) -> list[str]:
             return [*filter(None, [slowdown]), *run.changes, f"{start}{pace}; {run.held_out}"]
         case Validated(step, scores, best, score_name):
             return [f"step {step}: {describe_scores(scores, score_name)}{' (best so far)' if best else ''}"]
-        case Finished(_, model_file, step, steps, scores, score_name, held_out):
-            chosen = (
-                f"best step: {step} of {steps}, {describe_scores(scores, score_name)}" if scores else f"{steps} steps"
-            )
-            return [f"{chosen}; {held_out}", f"model: {model_file}"]
+        case Finished(_, model_file, step, _, scores, score_name, held_out):
+            return [describe_best(step, scores, score_name, held_out), f"model: {model_file}"]
     return []
+
+
+def describe_best(step: int, scores: Mapping[str, float], score_name: str, held_out: str) -> str:
+    """Say which weights were kept, and their scores."""
+    kept = f"best step: {step}, {describe_scores(scores, score_name)}" if scores else f"last step: {step}"
+    return f"{kept}; {held_out}"
 
 
 def describe_scores(scores: Mapping[str, float], score_name: str) -> str:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from scipy import ndimage
 
+from septum.choices import Recipe
 from septum.config import AugmentConfig, Decoding, TrainConfig, UNetConfig, WeightMapConfig
 from septum.core.objects import smallest_hole, smallest_inner_object
 from septum.core.targets import INSTANCE_TARGETS, InstanceTarget, Target, border, classes
 from septum.data.dataset import Dataset, Sample
+from septum.errors import ConfigError, did_you_mean
 from septum.machine.device import fastest_precision
 
 
-def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[str, Any] | None = None) -> TrainConfig:
+def recipe(
+    name: Recipe, dataset: Dataset, device: torch.device, changes: Mapping[str, Any] | None = None
+) -> TrainConfig:
     """Return the settings of a recipe for a data set, with the user's changes.
 
     ``paper``: network and training exactly as published. The paper does not state the learning rate and its schedule;
@@ -26,6 +30,8 @@ def recipe(name: str, dataset: Dataset, device: torch.device, changes: Mapping[s
     and rims, with balanced classes; for labels of classes the loss includes Dice. The settings were chosen by
     benchmarking (benchmarks/contest.py).
     """
+    if name not in get_args(Recipe):
+        raise ConfigError(f"there is no recipe {name!r}{did_you_mean(name, get_args(Recipe))}")
     changes = dict(changes or {})
     kind = dataset.kind
     instances = changes.setdefault("instances", "border" if name == "paper" else "rim")

@@ -131,7 +131,7 @@ class RunFolder:
 
     def start(self) -> Model | None:
         """Return the model that the run started from, if any."""
-        return load(self.start_file) if self.start_file.exists() else None
+        return load(self.start_file, "cpu") if self.start_file.exists() else None
 
     def change(self, config: RunConfig, step: int) -> None:
         """Write down lowered settings, and in the log why; after the checkpoint to continue from."""
