@@ -549,7 +549,9 @@ def test_a_class_that_is_only_in_what_is_held_out_is_not_learned_and_does_no_har
 
 def test_without_steps_and_budget_nothing_begins(tmp_path):
     dataset = small_dataset()
-    with pytest.raises(ConfigError, match="the training needs a length; give --budget, such as 20min, or --steps"):
+    with pytest.raises(
+        ConfigError, match="the training needs a length; give a budget, such as 20min, or a number of steps"
+    ):
         next(
             fit(
                 TrainingRequest(

@@ -41,8 +41,7 @@ def evaluate(
 ) -> None:
     """Score predictions against the true labels."""
     from septum.evaluation.evaluate import evaluate_files
-    from septum.evaluation.tables import difference_table, objects_csv, score_tables
-    from septum.words import table
+    from septum.evaluation.tables import difference_table, objects_csv
 
     options: dict[str, Any] = {
         "kind": kind,
@@ -68,10 +67,9 @@ def evaluate(
     if as_json:
         print(json.dumps(evaluation.as_json(other), indent=1))
         return
-    print(evaluation.note)
-    tables = score_tables(evaluation) + ([difference_table(evaluation, other)] if other is not None else [])
-    for each in tables:
-        print(f"\n{each.title}\n{table(each.header, each.rows)}")
+    print(f"{evaluation.note}\n\n{evaluation}")
+    if other is not None:
+        print(f"\n{difference_table(evaluation, other)}")
     for warning in evaluation.warnings_with(other):
         print(f"warning: {warning}")
     if csv is not None:

@@ -70,7 +70,7 @@ class ImageRecord:
     image: Callable[[], np.ndarray] | None  # (C, Y, X)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """Predictions compared with the truth: one record per image, and the scores over all of them."""
 
@@ -81,6 +81,17 @@ class Evaluation:
     warnings: tuple[str, ...]
     images: tuple[ImageRecord, ...]
     detections: tuple[FrameScores, ...] | None  # of markers; () if a challenge has none; None: from the labels
+
+    def __repr__(self) -> str:
+        names = [name for name in self.scores if name not in ("precision", "recall")][:3]
+        scores = ", ".join(f"{name} {self.scores[name].value:.3f}" for name in names)
+        return f"<Evaluation of {count(len(self.images), 'image')}, {self.kind}: {scores}>"
+
+    def __str__(self) -> str:
+        """Return the scores as tables, for print."""
+        from septum.evaluation.tables import score_tables  # which imports this module
+
+        return "\n\n".join(map(str, score_tables(self)))
 
     @property
     def note(self) -> str:

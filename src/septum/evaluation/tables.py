@@ -10,6 +10,7 @@ from typing import NamedTuple
 from septum.core.metrics.confidence import Interval
 from septum.core.metrics.isbi import IsbiThresholdScores
 from septum.evaluation.record import ISBI_RATIOS, SCORE_NAMES, Evaluation, ImageRecord
+from septum.words import table
 
 MOST_CLASS_COLUMNS = 4  # with more classes, scores per class get a table of their own
 
@@ -20,6 +21,9 @@ class TextTable(NamedTuple):
     title: str
     header: list[str]
     rows: list[list[str]]
+
+    def __str__(self) -> str:
+        return f"{self.title}\n{table(self.header, self.rows)}"
 
 
 def score_tables(evaluation: Evaluation) -> list[TextTable]:

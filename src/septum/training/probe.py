@@ -34,7 +34,7 @@ from septum.training.validate import Part, bytes_kept, choose_decoding, pooled_s
 def begin_run(request: TrainingRequest, images: Images) -> RunConfig:
     """Probe memory and time with steps that leave no trace, and return the settings that they allow."""
     if request.config.steps is None and request.budget is None:
-        raise ConfigError("the training needs a length; give --budget, such as 20min, or --steps")
+        raise ConfigError("the training needs a length; give a budget, such as 20min, or a number of steps")
     if request.max_memory is not None and request.processes.count > 1:
         raise ConfigError(
             "--max-memory limits a single process; with several, leave it out and use smaller patches by --set patch=N"
