@@ -16,7 +16,7 @@ from septum.training import files as train_files
 from septum.training import fit as loop
 from septum.training import memory
 from septum.training.files import TrainOptions
-from septum.training.records import Notice
+from septum.training.records import Finished, Notice
 from septum.training.run import RunFolder
 
 CPU = torch.device("cpu")
@@ -56,6 +56,24 @@ def test_a_wrong_setting_is_refused_before_any_image_is_read(tmp_path, monkeypat
     with pytest.raises(ConfigError) as error:
         train(tmp_path / "data", tmp_path / "run", changes=changes)
     assert str(error.value) == message
+
+
+def test_a_training_ends_with_a_record_of_its_model(tmp_path):
+    write_data(tmp_path / "data")
+    records, model = train(tmp_path / "data", tmp_path / "run", final=True)
+    run, final = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run" / "final")
+    assert [record for record in records if isinstance(record, Finished)] == [records[-1]]
+    assert records[-1] == Finished(
+        final.path, final.model_file, 8, 8, model.card.scores, "panoptic quality", model.card.held_out
+    )
+    records, model = train(tmp_path / "data", tmp_path / "run", resume=True, steps=None, changes={})
+    best = max(
+        (record for record in run.records() if "validation" in record), key=lambda one: one["validation"]["score"]
+    )
+    assert records[-1].folder == run.path
+    assert (records[-1].scores, records[-1].steps) == (best["validation"], 8)
+    assert records[-1].step == model.card.step <= 8
+    assert records[-1].held_out == "1 of 3 images held out for validation: 2"
 
 
 def no_room(monkeypatch):
@@ -111,7 +129,7 @@ def test_the_report_of_a_data_set_larger_than_memory_is_that_of_one_in_memory(tm
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's file without room")
-def test_a_report_for_which_there_is_no_room_is_refused_not_written_without_its_pictures(tmp_path, monkeypatch):
+def test_a_report_without_room_on_the_disk_is_refused_not_written_without_its_pictures(tmp_path, monkeypatch):
     write_data(tmp_path / "data")
     train(tmp_path / "data", tmp_path / "run")
     no_room(monkeypatch)
@@ -142,7 +160,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_a_run_goes_on_with_what_was_said_about_its_data(tmp_path, name):
+def test_a_resumed_run_keeps_the_options_about_its_data(tmp_path, name):
     said, refused = SAID[name]
     for number in range(3):  # each number is one piece: by themselves the labels would be instances
         labels = np.zeros((40, 50), int)
@@ -168,7 +186,7 @@ def test_a_run_goes_on_with_what_was_said_about_its_data(tmp_path, name):
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "run/model.safetensors").read_bytes()
 
 
-def test_a_final_training_begins_with_the_weights_that_the_run_before_began_with(tmp_path):
+def test_a_final_training_starts_from_the_weights_that_the_run_before_started_from(tmp_path):
     write_data(tmp_path / "data")
     train(tmp_path / "data", tmp_path / "first", steps=2, changes={**SMALL, "seed": 5})
     begin = {
@@ -199,7 +217,7 @@ def test_a_final_training_on_other_data_is_refused(tmp_path):
     assert not (tmp_path / "run" / "final").exists()
 
 
-def test_a_final_training_takes_the_steps_that_were_done_where_the_clock_ended_the_run(tmp_path, monkeypatch):
+def test_a_final_training_after_a_run_that_ended_early_takes_as_many_steps_as_that(tmp_path, monkeypatch):
     write_data(tmp_path / "data")
     with monkeypatch.context() as patch:
         patch.setattr("septum.training.fit.OVERTIME", 0.0)
@@ -222,7 +240,7 @@ def test_the_report_of_a_final_training_says_that_nothing_was_held_out_and_whose
     assert "No pictures: nothing was held out" in page
 
 
-def test_one_image_of_classes_that_is_annotated_in_its_middle_is_trained_on_and_judged(tmp_path):
+def test_one_image_of_classes_annotated_in_its_middle_is_trained_on_and_scored(tmp_path):
     labels = np.kron(np.indices((10, 10)).sum(0) % 2, np.ones((10, 10), int))
     write_png(tmp_path / "data" / "images" / "0.png", np.stack([labels * 100 + 50] * 3, 2).astype(np.uint8))
     write_labels(tmp_path / "data" / "labels" / "0.tif", labels)
@@ -234,7 +252,7 @@ def test_one_image_of_classes_that_is_annotated_in_its_middle_is_trained_on_and_
     assert set(model.card.scores) == {"score", "mean_iou", "pixel_error"}
 
 
-def test_a_streamed_run_that_was_killed_goes_on_in_memory_and_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_streamed_run_that_was_stopped_continues_in_memory_and_leaves_nothing_behind(tmp_path, monkeypatch):
     write_data(tmp_path / "data")
     train(tmp_path / "data", tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -258,7 +276,7 @@ def test_the_memory_that_a_data_set_would_take_is_known_from_its_headers(tmp_pat
     assert {(one.channels, one.itemsize) for one in found} == {(3, 1)}
 
 
-def test_a_device_that_disappears_ends_in_one_sentence_and_the_run_can_go_on(tmp_path, monkeypatch):
+def test_a_device_that_disappears_ends_in_one_sentence_and_the_run_can_continue(tmp_path, monkeypatch):
     write_data(tmp_path / "data")
     train(tmp_path / "data", tmp_path / "whole")
     step, calls = loop.train_step, []
@@ -282,7 +300,7 @@ def test_a_device_that_disappears_ends_in_one_sentence_and_the_run_can_go_on(tmp
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "broken/model.safetensors").read_bytes()
 
 
-def test_an_error_that_is_no_failed_device_is_not_taken_for_one(tmp_path, monkeypatch):
+def test_an_error_that_is_not_a_failed_device_is_not_taken_for_one(tmp_path, monkeypatch):
     write_data(tmp_path / "data")
 
     def failing(*_):

@@ -399,7 +399,7 @@ def test_a_finished_run_resumed_returns_its_model(tmp_path):
 DEADLY = {"optimizer": "sgd", "learning_rate": 0.1, "warmup": 0.0, "unet.normalization": "none"}
 
 
-def test_a_network_that_died_begins_again_once_and_equals_one_begun_with_a_tenth_of_the_rate(tmp_path):
+def test_a_collapsed_network_starts_again_once_and_equals_one_started_with_a_tenth_of_the_rate(tmp_path):
     dataset = small_dataset()
     held_out = hold_out(dataset)
     records, model = run_to_the_end(
@@ -423,7 +423,7 @@ def test_a_network_that_died_begins_again_once_and_equals_one_begun_with_a_tenth
 
 
 @pytest.mark.parametrize("stop", [0, 7])
-def test_a_run_that_began_again_and_was_stopped_goes_on_with_the_lower_rate(tmp_path, stop):
+def test_a_run_that_started_again_and_was_stopped_continues_with_the_lower_rate(tmp_path, stop):
     dataset = small_dataset()
     config, held_out = small_config(dataset, steps=40, **DEADLY), hold_out(dataset)
     first, again = fit(TrainingRequest(dataset, config, tmp_path / "parts", held_out=held_out)), False
@@ -439,7 +439,7 @@ def test_a_run_that_began_again_and_was_stopped_goes_on_with_the_lower_rate(tmp_
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_a_training_from_a_model_that_begins_again_after_a_stop_begins_with_that_model(tmp_path):
+def test_a_training_from_a_model_that_starts_again_after_a_stop_starts_from_that_model(tmp_path):
     dataset = small_dataset()
     held_out = hold_out(dataset)
     gentle = small_config(dataset, steps=60, **{**DEADLY, "learning_rate": 0.05})
@@ -456,7 +456,7 @@ def test_a_training_from_a_model_that_begins_again_after_a_stop_begins_with_that
     assert same_weights(tmp_path / "a", tmp_path / "b")
 
 
-def test_with_a_budget_a_run_begins_again_for_the_time_that_is_left(tmp_path):
+def test_with_a_budget_a_run_starts_again_for_the_time_that_is_left(tmp_path):
     dataset = small_dataset()
     steps = fit(
         TrainingRequest(dataset, small_config(dataset, steps=100), tmp_path / "run", held_out=hold_out(dataset))
@@ -466,7 +466,7 @@ def test_with_a_budget_a_run_begins_again_for_the_time_that_is_left(tmp_path):
     assert with_lower_rate(settings, state, "it died").steps == 75
 
 
-def test_a_network_that_dies_twice_stops_the_run_with_a_cure(tmp_path):
+def test_a_network_that_collapses_twice_stops_the_run_with_a_fix(tmp_path):
     dataset = small_dataset()
     config = small_config(dataset, steps=60, **{**DEADLY, "learning_rate": 10.0})
     message = r"got the same answer for 25 steps; set a learning rate below 1, the one last tried, with --set"
@@ -474,7 +474,7 @@ def test_a_network_that_dies_twice_stops_the_run_with_a_cure(tmp_path):
         run_to_the_end(fit(TrainingRequest(dataset, config, tmp_path / "run", held_out=hold_out(dataset))))
 
 
-def test_a_loss_that_is_no_number_twice_stops_the_run_with_a_cure(tmp_path):
+def test_a_loss_that_is_not_finite_twice_stops_the_run_with_a_fix(tmp_path):
     dataset = small_dataset()
     config = small_config(dataset, steps=50, optimizer="sgd", learning_rate=1e30, warmup=0.0)
     steps = fit(TrainingRequest(dataset, config, tmp_path / "run", held_out=hold_out(dataset)))
@@ -484,7 +484,7 @@ def test_a_loss_that_is_no_number_twice_stops_the_run_with_a_cure(tmp_path):
         run_to_the_end(steps)
 
 
-def test_a_network_is_not_called_dead_for_patches_of_one_class():
+def test_a_network_is_not_called_collapsed_for_patches_of_one_class():
     flat, lively = torch.zeros(1, 2, 3, 3), torch.arange(18.0).reshape(1, 2, 3, 3)
     one, two = torch.zeros(1, 3, 3, dtype=torch.long), torch.eye(3, dtype=torch.long)[None]
     everywhere, unknown = torch.ones(1, 3, 3), 1.0 - two
@@ -495,7 +495,7 @@ def test_a_network_is_not_called_dead_for_patches_of_one_class():
     assert is_collapsed(flat, Batch(images, two, unknown)) is None  # the other class is ignored
 
 
-def test_a_step_that_finds_too_little_memory_goes_on_with_half_the_batch_from_the_same_weights(tmp_path, monkeypatch):
+def test_a_step_that_runs_out_of_memory_is_repeated_with_half_the_batch_from_the_same_weights(tmp_path, monkeypatch):
     dataset = small_dataset()
     config, held_out = small_config(dataset, batch=4), hold_out(dataset)
 
@@ -547,7 +547,7 @@ def test_a_class_that_is_only_in_what_is_held_out_is_not_learned_and_does_no_har
     assert not (model.predict(dataset.samples[0].image).labels == 2).any()
 
 
-def test_without_steps_and_budget_nothing_begins(tmp_path):
+def test_without_steps_and_budget_nothing_starts(tmp_path):
     dataset = small_dataset()
     with pytest.raises(
         ConfigError, match="the training needs a length; give a budget, such as 20min, or a number of steps"
@@ -562,7 +562,7 @@ def test_without_steps_and_budget_nothing_begins(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_training_can_begin_with_the_weights_of_a_model(tmp_path):
+def test_a_training_can_start_from_the_weights_of_a_model(tmp_path):
     dataset = small_dataset()
     config = small_config(dataset, steps=2)
     _, model = run_to_the_end(fit(TrainingRequest(dataset, config, tmp_path / "a", held_out=hold_out(dataset))))
@@ -574,7 +574,7 @@ def test_a_training_can_begin_with_the_weights_of_a_model(tmp_path):
         torch.testing.assert_close(before, after, atol=1e-9, rtol=0)
 
 
-def test_a_training_from_a_model_that_stops_before_its_first_step_goes_on_from_that_model(tmp_path):
+def test_a_training_from_a_model_that_stops_before_its_first_step_continues_from_that_model(tmp_path):
     dataset = small_dataset()
     config, held_out = small_config(dataset, steps=3), hold_out(dataset)
     _, model = run_to_the_end(fit(TrainingRequest(dataset, config, tmp_path / "first", held_out=held_out)))
@@ -586,7 +586,7 @@ def test_a_training_from_a_model_that_stops_before_its_first_step_goes_on_from_t
     assert same_weights(tmp_path / "whole", tmp_path / "stopped")
 
 
-def test_objects_cut_by_the_edge_of_what_is_annotated_say_nothing_about_the_size_of_debris():
+def test_objects_beside_pixels_without_annotation_do_not_count_for_the_size_of_debris():
     labels = np.zeros((60, 60), int)
     labels[5:15, 5:15], labels[30:50, 30:50] = 1, 2
     ignore = np.zeros(labels.shape, bool)

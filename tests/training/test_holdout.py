@@ -13,7 +13,7 @@ def dataset(count, size=(60, 80)):
 
 
 @pytest.mark.parametrize(("count", "expected"), [(2, [1]), (5, [4]), (10, [8, 9]), (24, [20, 21, 22, 23])])
-def test_the_last_fifth_of_several_images_is_held_out_whole_and_contiguous(count, expected):
+def test_the_last_fifth_of_several_images_is_held_out_whole_and_consecutive(count, expected):
     kept = hold_out(dataset(count, (40, 40)))
     assert sorted(kept.blocks) == expected
     assert [kept.trains_on(index) for index in range(count)] == [index not in expected for index in range(count)]
@@ -52,7 +52,7 @@ def test_a_window_without_any_object_is_not_chosen():
     assert sorted(hold_out(data).blocks) == [1]
 
 
-def test_frames_that_are_annotated_whole_are_judged_rather_than_partly_annotated_ones():
+def test_fully_annotated_frames_are_held_out_rather_than_partly_annotated_ones():
     image, labels = cells((40, 40), 6, 0, diameter=12)
     partly = np.zeros((40, 40), bool)
     partly[:30] = True
@@ -75,7 +75,7 @@ def test_the_only_image_with_a_class_is_left_for_the_training():
 
 
 @pytest.mark.parametrize("empty", [0, 1])
-def test_if_the_training_cannot_spare_any_image_a_block_of_one_is_held_out(empty):
+def test_if_every_image_is_needed_for_training_a_block_of_one_is_held_out(empty):
     """One image with objects and one without: held out whole, either leaves nothing to learn or nothing to judge."""
     image, labels = cells((60, 80), 8, 0, diameter=12)
     truth = [labels, labels]
@@ -116,7 +116,7 @@ def test_a_block_is_chosen_by_what_is_annotated_in_it():
 
 
 @pytest.mark.parametrize("part", [np.s_[40:60, 40:60], np.s_[40:60], np.s_[:9, 70:], np.s_[51:52, 30:90], np.s_[:]])
-def test_of_an_image_annotated_in_one_place_a_quarter_of_that_is_judged(part):
+def test_of_an_image_annotated_in_one_place_a_quarter_of_that_is_scored(part):
     labels = np.zeros((100, 100), int)
     labels[::2] = 1
     labels[:, ::2] = 1
@@ -130,7 +130,7 @@ def test_of_an_image_annotated_in_one_place_a_quarter_of_that_is_judged(part):
     assert learned.sum() >= 0.4 * (~ignore).sum()
 
 
-def test_the_guard_of_a_block_is_as_wide_as_a_piece_of_a_class_not_as_all_of_it():
+def test_the_guard_of_a_block_is_as_wide_as_a_component_of_a_class_not_as_all_of_it():
     labels = np.zeros((200, 200), int)
     for n, (y, x) in enumerate(np.ndindex(8, 8)):
         labels[25 * y + 5 : 25 * y + 15, 25 * x + 5 : 25 * x + 15] = 1 + n % 2
@@ -167,7 +167,7 @@ def test_whatever_is_annotated_the_training_part_has_every_class_if_some_choice_
         assert range(min(kept.blocks), max(kept.blocks) + 1) in fair
 
 
-def test_pixels_are_those_of_the_images_that_are_predicted_with_or_without_those_around():
+def test_pixels_of_held_out_images_are_counted_with_or_without_their_surroundings():
     sizes = [(20, 30), (40, 40), (10, 70)]
     dataset = from_arrays(
         [np.zeros(size) for size in sizes], [np.eye(*size, dtype=int) for size in sizes], kind="classes"

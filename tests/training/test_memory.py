@@ -62,7 +62,7 @@ def test_the_largest_step_that_fits_is_found_and_none_that_does_not_is_ever_take
         assert config == wanted(batch=batches[-1])
 
 
-def test_where_not_even_the_smallest_step_fits_the_sentence_says_what_it_takes():
+def test_if_not_even_the_smallest_step_fits_the_error_says_how_much_is_needed():
     with pytest.raises(
         ConfigError,
         match="the memory limit is 50 MB, but training takes about 70 MB here, even with the smallest patches",
@@ -70,7 +70,7 @@ def test_where_not_even_the_smallest_step_fits_the_sentence_says_what_it_takes()
         fit_memory(wanted(), 50 * 10**6, lambda _: 70 * 10**6, counted=lambda config: 0)
 
 
-def test_what_failed_for_want_of_memory_gets_smaller_until_nothing_can():
+def test_steps_that_run_out_of_memory_get_smaller_until_they_cannot():
     config, sizes = wanted(batch=5), []
     for error in [MemoryError(), torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]:
         config = smaller_step(config, error)
@@ -85,7 +85,7 @@ def test_what_failed_for_want_of_memory_gets_smaller_until_nothing_can():
         smaller_step(config, RuntimeError("another matter"))
 
 
-def test_what_is_foreseen_not_to_fit_is_refused_before_it_is_tried():
+def test_a_step_that_is_expected_not_to_fit_is_refused_before_it_is_tried():
     def never(_):
         raise AssertionError("a step was tried")
 
@@ -96,7 +96,7 @@ def test_what_is_foreseen_not_to_fit_is_refused_before_it_is_tried():
         fit_memory(wanted(), 50 * 10**6, never, counted=lambda _: 70 * 10**6)
 
 
-def test_the_second_step_is_foreseen_from_the_first_and_the_count_of_what_comes_on_top():
+def test_the_second_step_is_expected_to_take_the_first_and_the_counted_difference():
     taken = []
 
     def peak(config):
@@ -111,7 +111,7 @@ def test_the_second_step_is_foreseen_from_the_first_and_the_count_of_what_comes_
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_what_libraries_take_is_counted_until_there_was_a_training(optimizer):
+def test_the_memory_of_libraries_is_counted_until_the_first_training(optimizer):
     program = (
         "import torch; from septum.config import *; from septum.training.memory import libraries_bytes\n"
         "from septum.training.step import new_state; before = libraries_bytes()\n"
@@ -124,7 +124,7 @@ def test_what_libraries_take_is_counted_until_there_was_a_training(optimizer):
 
 
 @pytest.mark.parametrize("normalization", ["none", "image"])
-def test_however_little_is_left_a_tile_is_allowed_what_the_smallest_one_takes(normalization):
+def test_however_little_memory_is_left_a_tile_may_take_what_the_smallest_one_does(normalization):
     unet, shapes = UNetConfig(base_channels=16, normalization=normalization), [(512, 512), (60, 3000)]
     least = tile_memory(10**6, -(10**9), unet, shapes)
     layouts = [plan_layout(shape, unet, least) for shape in shapes]

@@ -63,7 +63,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
     assert not torch.equal(first.images, other.images)
 
 
-def test_class_balance_is_counted_over_the_training_set_without_what_is_held_out():
+def test_class_balance_is_counted_over_the_training_set_without_held_out_pixels():
     data = dataset(images=5)
     config = still().with_changes({"weight_map": WeightMapConfig(w0=0.0).model_dump()})
     held_out = hold_out(data)
@@ -77,7 +77,7 @@ def test_class_balance_is_counted_over_the_training_set_without_what_is_held_out
         np.testing.assert_allclose(image.weights, expected, rtol=1e-6)
 
 
-def test_pixels_whose_class_hangs_on_what_is_not_annotated_carry_no_weight():
+def test_pixels_whose_class_depends_on_pixels_without_annotation_have_no_weight():
     """Of the cores: a cell cut by the guard of what is held out, or by the edge of the annotated part."""
     image, labels = cells((60, 60), 12, 0, diameter=16)
     data = from_arrays([image], [labels], kind="instances")

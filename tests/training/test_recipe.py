@@ -71,7 +71,7 @@ def test_a_run_by_the_plan_takes_its_budget(machine, budget):
     assert 0.9 * budget < machine.whole_run(schedule, spent) <= budget
 
 
-def test_what_a_validation_takes_is_foreseen_from_one_image_in_two_shares():
+def test_the_time_of_a_validation_is_estimated_from_one_image_for_predicting_and_scoring():
     """Predicting goes by the pixels with those around, scoring by the pixels themselves."""
     machine = Machine(0.01)
     probe = Probe(machine.step, lambda: machine.take(0.2), lambda _: machine.take(0.1), predicted=5, scored=3)
@@ -87,7 +87,7 @@ def test_a_plan_validates_twenty_times_or_for_a_tenth_of_the_time():
     assert Machine(0.01).plan(100.0).validate_every == Machine(0.01).plan(100.0).steps
 
 
-def test_a_probe_of_slow_steps_is_short_beside_the_budget():
+def test_a_probe_of_slow_steps_is_short_compared_with_the_budget():
     machine = Machine(12.0, first=1.5)
     machine.plan(1200.0)
     assert 12.0 * 2.5 <= machine.now <= 0.15 * 1200.0
@@ -140,7 +140,7 @@ def test_a_number_of_steps_that_is_too_small_has_no_budget_to_compare():
     assert few_steps(ENOUGH_STEPS, None, None) is None
 
 
-def test_steps_that_are_given_need_no_probe():
+def test_a_given_number_of_steps_needs_no_probe():
     machine = Machine(1.0, predict=1.0)
     probe = Probe(machine.step, lambda: machine.take(1.0), lambda _: None, predicted=1, scored=1)
     assert plan_steps(1000, None, 0.0, probe, machine.clock).steps == 1000

@@ -40,20 +40,20 @@ def doubting(encoded):
     return sure(certainty)(encoded)
 
 
-def test_a_network_that_is_sure_is_read_at_one_half():
+def test_a_certain_network_gets_thresholds_of_one_half():
     decoding, scores = choose_decoding(*held_out(sure(0.9)))
     assert (decoding.seed, decoding.foreground) == (0.5, 0.5)
     assert scores["f1"] == 1
 
 
-def test_thresholds_leave_one_half_only_for_a_gain():
+def test_thresholds_change_from_one_half_only_for_a_gain():
     _, best = choose_decoding(*held_out(sure(0.9)))
     decoding, scores = choose_decoding(*held_out(doubting))  # 0.4 would have two pixels more, and no more than that
     assert (decoding.seed, decoding.foreground) == (0.5, 0.5)
     assert best["score"] - 0.01 < scores["score"] < best["score"]
 
 
-def test_a_network_that_says_too_little_is_read_lower():
+def test_a_network_of_low_probabilities_gets_lower_thresholds():
     """It finds nothing at one half: the decoder learns where its cells begin."""
     decoding, scores = choose_decoding(*held_out(sure(0.45)))
     assert (decoding.seed, decoding.foreground) == (0.4, 0.4)
@@ -84,7 +84,7 @@ def test_without_anything_held_out_the_settings_stay():
 
 
 @pytest.mark.parametrize("orders", [("contiguous_format", "channels_last"), ("channels_last", "contiguous_format")])
-def test_a_look_at_what_is_held_out_changes_nothing_of_what_follows(orders, monkeypatch):
+def test_a_validation_changes_nothing_in_the_steps_after_it(orders, monkeypatch):
     """Weights and momentum lie in one order of memory, predictions are made in another."""
     trained, predicted = (getattr(torch, name) for name in orders)
     monkeypatch.setattr(step, "fastest_order", lambda device: trained)

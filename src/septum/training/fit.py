@@ -1,4 +1,4 @@
-"""fit(): one loop, readable from top to bottom."""
+"""fit(): the training loop, readable from top to bottom."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from septum.training.schedule import CHECKPOINT_SECONDS, few_steps
 from septum.training.score import SCORE_NAMES
 from septum.training.step import State, new_state, train_step
 from septum.training.validate import choose_decoding, predictions
+from septum.words import count
 
 OVERTIME = 1.12  # a run that would take more than this share of its budget is ended early
 COLLAPSED_STEPS = 25  # with the same answer for every pixel, after which training starts again
@@ -112,14 +113,14 @@ def fit(request: TrainingRequest) -> Generator[Record, None, Model]:
             with without_cached_memory(settings.max_memory):
                 parts = predictions(state.average, config, dataset, held_out, settings.tile_memory)
                 decoding, scores = choose_decoding(parts, config, dataset)
-            best = not scores or scores["score"] >= state.best  # of equal ones the later, which has learned more
+            best = not scores or scores["score"] >= state.best  # on a tie, the later one, which has learned more
             if best:
                 state.best = scores.get("score", state.best)
                 run.save_model(Model(state.average, _card(settings, decoding, dataset, images, scores, state.step)))
             if scores:
                 run.log({"step": state.step, "validation": scores})
                 records.append(Validated(state.step, scores, best, SCORE_NAMES[config.kind]))
-        overdue = settings.step_seconds is None and now - saved_at > CHECKPOINT_SECONDS  # no step was timed before
+        overdue = settings.step_seconds is None and now - saved_at > CHECKPOINT_SECONDS  # without a probe
         if last or overdue or state.step % settings.checkpoint_every == 0:
             run.save_checkpoint(state.tensors(), state.numbers())
             saved_at = now
@@ -157,7 +158,7 @@ def with_lower_rate(settings: RunConfig, state: State, trouble: str) -> RunConfi
         )
     if settings.budget is not None:
         steps = max(1, round(steps * (1 - state.seconds / settings.budget)))
-    why = f"{trouble}; starting again with a tenth of the learning rate, {rate / 10:g}, for {steps} steps"
+    why = f"{trouble}; starting again with a tenth of the learning rate, {rate / 10:g}, for {count(steps, 'step')}"
     return settings.lowered({"learning_rate": rate / 10, "steps": steps}, why)
 
 
@@ -191,7 +192,7 @@ def _check_shares(config: TrainConfig, processes: Processes) -> None:
 
 
 def budget_is_gone(settings: RunConfig, state: State) -> bool:
-    """Whether the run is far over its budget, as on a machine that became busy."""
+    """Whether the run will exceed its budget by far, as on a machine that has become busy."""
     return settings.budget is not None and state.seconds + settings.finish_seconds > OVERTIME * settings.budget
 
 
