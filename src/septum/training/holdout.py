@@ -97,7 +97,7 @@ def _part_of(sample: Sample, index: int, needed: set[int], dataset: Dataset) -> 
     if len(dataset.samples) == 1:
         why = "a single image:"
     else:
-        why = f"every image is needed for training, for a class or for objects that no other has: of {sample.name},"
+        why = f"each image is the only one with some class, or with objects, so of {sample.name}"
     return HoldOut(
         {index: block},
         {index: guarded},
