@@ -112,9 +112,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri == "commands.md":
         from septum import cli
 
-        markdown += command_reference(cli.app)
+        markdown += "\n\n" + command_reference(cli.app)
     if page.file.src_uri == "settings.md":
-        markdown += settings_reference()
+        markdown += "\n\n" + settings_reference()
     return relink(markdown, in_repository(page.file))
 
 
