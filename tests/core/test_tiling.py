@@ -114,6 +114,7 @@ PRIMES = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67
 SIDES = st.one_of(st.just(1), st.sampled_from(PRIMES), st.integers(1, 70))
 
 
+@pytest.mark.slow
 @settings(max_examples=220, deadline=None)
 @given(
     shape=st.tuples(SIDES, SIDES),
