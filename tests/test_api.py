@@ -118,8 +118,7 @@ LAST = np.zeros((*LABELS.shape, 3))
 @pytest.mark.parametrize(
     ("predictions", "truth", "message"),
     [
-        ([LAST], [LABELS], r"prediction 0 has shape \(8, 24, 3\), .* np.moveaxis\(array, -1, 0\)"),
-        ([LABELS[..., None]], [LABELS], r"prediction 0 has shape \(8, 24, 1\), .* np.moveaxis\(array, -1, 0\)"),
+        ([LAST], [LABELS], r"number 0 of the predictions has shape \(8, 24, 3\), .* np.moveaxis\(image, -1, 0\)"),
         ([LABELS], [LABELS[..., None]], r"truth 0 has shape \(8, 24, 1\), expected \(Y, X\)"),
         (LABELS, LABELS, r"truth 0 has shape \(24,\), expected \(Y, X\); give a list of label images"),
     ],

@@ -102,4 +102,4 @@ def reproduce(
     for each in result.tables:
         header, rows = [str(name) for name in each.header], [[cell_text(cell) for cell in row] for row in each.rows]
         print(f"\n{each.title}\n{table(header, rows)}")
-    print(f"report: {result.report}\nnetworks: one per fold in {output / 'folds'}, for septum predict")
+    print(f"networks: one per fold in {output / 'folds'}, for septum predict\nreport: {result.report}")

@@ -68,7 +68,6 @@ def cases_from_arrays(
                 check_channels_first(np.asarray(array), f"number {k} of the {what}")
     cases = []
     for k in range(n):
-        shape = np.shape(truth[k])
         beside = [None if arrays is None else arrays[k] for arrays in (probabilities, ignore, images)]
         cases.append(
             Case(
@@ -76,8 +75,8 @@ def cases_from_arrays(
                 truth_name=f"truth {k}",
                 prediction_name=f"prediction {k}",
                 truth=partial(_array_labels, truth[k], f"truth {k}"),
-                prediction=partial(_channels, predictions[k], f"prediction {k}", shape),
-                probabilities=None if beside[0] is None else partial(_channels, beside[0], f"probabilities {k}", shape),
+                prediction=partial(_channels, predictions[k]),
+                probabilities=None if beside[0] is None else partial(_channels, beside[0]),
                 ignore=None if beside[1] is None else partial(np.asarray, beside[1]),
                 image=None if beside[2] is None else partial(as_channels, beside[2]),
                 pixel_size=pixel_size,
@@ -94,13 +93,8 @@ def _array_labels(array: np.ndarray, name: str) -> np.ndarray:
     return as_labels(check_labels(array, name), name)
 
 
-def _channels(array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _channels(array: np.ndarray) -> np.ndarray:
     array = np.asarray(array)
-    if array.shape[:2] == shape != array.shape[1:] and array.ndim == 3:
-        raise ImageError(
-            f"{name} has shape {array.shape}, expected (K, Y, X) with the size of its truth, {shape}; "
-            "move the last axis first with np.moveaxis(array, -1, 0)"
-        )
     return array[None] if array.ndim == 2 else array
 
 
