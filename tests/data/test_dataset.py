@@ -1,4 +1,4 @@
-"""A data set read from disk holds what was written; what cannot be trained on is refused in one sentence."""
+"""A data set read from disk is what was written; what cannot be trained on is refused in one sentence."""
 
 import os
 from pathlib import Path
@@ -35,7 +35,7 @@ def folder_of(folder, images=PIXELS, labels=LABELS, ignore=()):
     return folder
 
 
-def test_a_folder_holds_what_was_written(tmp_path):
+def test_a_folder_is_read_as_it_was_written(tmp_path):
     ignore = np.zeros((96, 128), np.uint8)
     ignore[:10] = 255
     dataset = load_dataset(folder_of(tmp_path, ignore=[ignore]))
@@ -301,7 +301,7 @@ BAD = [
         r"image 0 has shape \(96, 128, 3\), which looks like \(Y, X, C\), expected .*; move the channels first with",
         images=[np.ones((96, 128, 3))] * 3,
     ),
-    change("image 2 has 1 pixel that is NaN or infinite", images=[*PIXELS[:2], NAN]),
+    change("image 2 has 1 NaN or infinite pixel, the first at", images=[*PIXELS[:2], NAN]),
     change("the data set has only one label: every annotated pixel is 1; annotate", labels=[ONE] * 3),
     change("the data set has only one label: every annotated pixel is 0; annotate", labels=[0 * ONE] * 3),
     change("every annotated pixel is 1", labels=[(image > 0) * 1 for image in LABELS], ignore=[i == 0 for i in LABELS]),
@@ -338,10 +338,12 @@ def test_a_broken_folder_names_the_first_error_and_counts_the_others(tmp_path):
     folder_of(tmp_path)
     (tmp_path / "images" / "0.tif").write_text("text")
     write(tmp_path / "labels" / "1.tif", LABELS[1][:50])
-    with pytest.raises(DatasetError, match=rf"0.tif is no TIFF .* \(and 1 more: septum check {tmp_path} lists them\)"):
+    with pytest.raises(
+        DatasetError, match=rf"0.tif is not a TIFF, .* \(and 1 more: septum check {tmp_path} lists them\)"
+    ):
         load_dataset(tmp_path)
     pairs = [(tmp_path / "images" / f"{i}.tif", tmp_path / "labels" / f"{i}.tif", None) for i in range(3)]
-    with pytest.raises(DatasetError, match=r"0.tif is no TIFF .* \(and 1 more\)$"):  # no one path to check
+    with pytest.raises(DatasetError, match=r"0.tif is not a TIFF, .* \(and 1 more\)$"):  # no one path to check
         load_pairs(pairs)
 
 
@@ -375,6 +377,7 @@ def test_a_folder_that_is_empty_or_missing_says_what_to_do(name, tmp_path):
 def test_a_channel_that_is_not_there_is_refused(tmp_path):
     folder_of(tmp_path)
     with pytest.raises(
-        DatasetError, match=r"0.tif has 1 channel, channel 2 is not there; choose one of 0..0 \(and 2 more"
+        DatasetError,
+        match=r"0.tif has 1 channel, counted from 0, but channel 2 was requested; omit the channel \(and 2 more",
     ):
         load_dataset(tmp_path, channel=2)

@@ -27,7 +27,7 @@ def test_regions_are_those_of_the_array(shape, dtype, order, tmp_path):
         assert frame.read().dtype.isnative
 
 
-def test_what_is_no_image_is_refused(tmp_path):
+def test_what_is_not_an_image_is_refused(tmp_path):
     np.save(tmp_path / "whole.npy", np.zeros((40, 50)))
     content = (tmp_path / "whole.npy").read_bytes()
     (tmp_path / "short.npy").write_bytes(content[:-1])
@@ -35,9 +35,9 @@ def test_what_is_no_image_is_refused(tmp_path):
     np.save(tmp_path / "line.npy", np.zeros(5))
     np.save(tmp_path / "objects.npy", np.array([[{}]]))
     for name, sentence in (
-        ("short", "is damaged, cut short, or no array of numbers"),
-        ("header", "is damaged, cut short, or no array of numbers"),
-        ("objects", "is damaged, cut short, or no array of numbers .*objects"),
+        ("short", "is damaged, truncated or not an array of numbers"),
+        ("header", "is damaged, truncated or not an array of numbers"),
+        ("objects", "is damaged, truncated or not an array of numbers .*objects"),
         ("line", r"has shape \(5,\), expected \(Y, X\), \(C, Y, X\) or \(Z, C, Y, X\); reshape"),
     ):
         with pytest.raises(ImageError, match=f"{name}.npy {sentence}"):

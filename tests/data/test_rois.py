@@ -91,7 +91,9 @@ def test_rois_of_a_stack_go_to_their_slice(tmp_path):
     labels, ignore = read_rois(path, (4, 4), [("Z", 3)])
     assert [np.unique(frame).tolist() for frame in labels] == [[0, 2], [0], [0, 1]]
     assert ignore == [None] * 3
-    with pytest.raises(BadFile, match=r"has a ROI 'r0' at slice 3, expected slice 1..2; in Fiji, tick 'Associate ROIs"):
+    with pytest.raises(
+        BadFile, match=r"has the ROI 'r0' at slice 3, expected slice 1..2; in Fiji, tick 'Associate ROIs"
+    ):
         read_rois(path, (4, 4), [("Z", 2)])
 
 
@@ -105,7 +107,9 @@ def test_rois_of_slices_at_time_points_need_both(axes, tmp_path):
         place = {"T": roi.t_position - 1, "Z": roi.z_position - 1}
         assert np.unique(stack[tuple(place[axis] for axis in axes)]).tolist() == [0, k + 1]
     unknown = archive(tmp_path / "b.zip", rectangle(0, 0, 2, 2, z_position=3))
-    with pytest.raises(BadFile, match=r"has a ROI 'r0' at time point 0, slice 3, expected .*; in Fiji, tick") as caught:
+    with pytest.raises(
+        BadFile, match=r"has the ROI 'r0' at time point 0, slice 3, expected .*; in Fiji, tick"
+    ) as caught:
         read_rois(unknown, (8, 4), grid)
     assert caught.value.finding.code == "frame-mismatch"
 
@@ -116,13 +120,15 @@ def test_a_roi_at_a_later_time_point_is_on_no_frame_of_a_stack_of_slices(tmp_pat
         read_rois(path, (4, 4), [("Z", 6)])
 
 
-def test_rois_that_are_no_objects_are_refused(tmp_path):
+def test_rois_without_an_area_are_refused(tmp_path):
     line = archive(tmp_path / "line.zip", rectangle(0, 0, 2, 2, roifile.ROI_TYPE.LINE))
-    with pytest.raises(BadFile, match="has a ROI 'r0' of type line, expected an area; outline objects"):
+    with pytest.raises(BadFile, match="has the ROI 'r0' of type line, expected an area; outline the object, or delete"):
         read_rois(line, (4, 4), ())
-    with pytest.raises(BadFile, match="has a ROI 'r8' outside its image of 4 x 4; check that the ROIs were drawn on"):
+    with pytest.raises(
+        BadFile, match="has the ROI 'r8' outside its image of 4 x 4 pixels; check that the ROIs were drawn on"
+    ):
         read_rois(archive(tmp_path / "far.zip", rectangle(8, 8, 9, 9)), (4, 4), ())
     for name, content in (("text.zip", b"no archive"), ("cut.zip", line.read_bytes()[:40])):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(BadFile, match="is no zip archive of ROIs; save it again from ImageJ's ROI manager"):
+        with pytest.raises(BadFile, match="is not a zip archive of ImageJ ROIs; save it again from the ROI Manager"):
             read_rois(tmp_path / name, (4, 4), ())

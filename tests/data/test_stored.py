@@ -179,5 +179,7 @@ def test_what_was_loaded_is_not_the_file(case, path, expected):
 
 
 def test_a_level_that_is_not_there_is_refused(path):
-    with pytest.raises(BadFile, match="1 resolution level, "):
+    with pytest.raises(
+        BadFile, match="has 1 resolution level, counted from 0, but level 1 was requested; omit the level"
+    ):
         open_stored(path, level=1)

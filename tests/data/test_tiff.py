@@ -100,14 +100,17 @@ def test_every_level_of_a_pyramid_is_read_with_its_pixel_size(axes, compression,
             np.testing.assert_array_equal(frame.read(), pixels)
             np.testing.assert_array_equal(frame.read((slice(9, 26), slice(31, 40))), pixels[:, 9:26, 31:40])
     with pytest.raises(
-        ImageError, match=r"a.ome.tif has 3 resolution levels, level 3 is not there; choose one of 0..2"
+        ImageError,
+        match=r"a.ome.tif has 3 resolution levels, counted from 0, but level 3 was requested; choose one of 0..2",
     ):
         open_image(tmp_path / "a.ome.tif", level=3)
 
 
 def test_a_file_without_levels_says_so(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8))
-    with pytest.raises(ImageError, match=r"a.tif has 1 resolution level, level 1 is not there; leave the level out"):
+    with pytest.raises(
+        ImageError, match=r"a.tif has 1 resolution level, counted from 0, but level 1 was requested; omit the level"
+    ):
         open_image(tmp_path / "a.tif", level=1)
 
 
@@ -123,7 +126,7 @@ def test_a_broken_strip_in_the_middle_is_named_and_the_others_are_read(tmp_path)
     np.testing.assert_array_equal(frame.read((slice(0, 30), slice(0, 40))), array[None, :30])
     np.testing.assert_array_equal(frame.read((slice(40, 60), slice(0, 40))), array[None, 40:])
     with pytest.raises(
-        ImageError, match=r"a.tif is damaged or cut short \(page 0, part 3 cannot be decoded: .*\); copy"
+        ImageError, match=r"a.tif is damaged or truncated \(strip or tile 3 of page 0 cannot be decoded: .*\); copy"
     ):
         frame.read()
 

@@ -1,4 +1,4 @@
-"""Images in files <-> (C, Y, X) arrays with a pixel size: the one door to image files."""
+"""Image files <-> (C, Y, X) arrays with a pixel size. Every image file is opened here."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from septum.data.raster import open_jpeg, open_png
 from septum.data.stored import PixelSize, Stored
 from septum.data.tiff import open_tiff
 from septum.errors import ImageError
+from septum.words import count
 
-SUPPORTED = "TIFF (also BigTIFF, OME-TIFF, ImageJ stacks), OME-Zarr, PNG, JPEG or NumPy file"
-OPENERS: dict[bytes, Callable[[Path, int], Stored]] = {  # by the first bytes, so that a wrong suffix does no harm
+SUPPORTED = "TIFF, OME-Zarr, PNG, JPEG or NumPy file"
+OPENERS: dict[bytes, Callable[[Path, int], Stored]] = {  # by the first bytes, so a wrong suffix does not matter
     b"II*\0": open_tiff,
     b"MM\0*": open_tiff,
     b"II+\0": open_tiff,
@@ -46,52 +47,52 @@ class Frame:
     load: Callable[[Region], np.ndarray]
 
     def read(self, region: Region = (slice(None), slice(None))) -> np.ndarray:
-        """Return the (C, y, x) pixels of a region inside the image, by default of all of it."""
+        """Return the (C, y, x) pixels of a region inside the image; by default all pixels."""
         return self.load(region)
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:
-    """An open image file. Z, T and unnamed pages are frames; C and samples (RGB) are channels."""
+    """An open image file. Z, T and unnamed axes are frames; C and samples (RGB) are channels."""
 
     path: Path
     axes: str  # as found in the file, such as "TZCYX"
     frames: tuple[Frame, ...]
-    grid: tuple[tuple[str, int], ...]  # the axes of the frames and their lengths, the last one running fastest
+    grid: tuple[tuple[str, int], ...]  # axes and lengths of the frames; the last axis varies fastest
     levels: tuple[tuple[int, int], ...]  # (Y, X) of every resolution level, the finest first
     pixel_size: PixelSize | None  # micrometre per pixel (y, x)
     dtype: np.dtype
-    description: str  # all of this in one sentence
+    description: str  # all of this as one line of text
     format: str
 
 
 def open_image(path: str | Path, *, channel: int | None = None, level: int = 0) -> ImageFile:
-    """Open an image file; pixels are read when a frame is asked for them.
+    """Open an image file; pixels are read later, by `Frame.read`.
 
-    Axes come from OME, ImageJ or tifffile metadata; without these, pages are frames and samples of a pixel (RGB) are
-    channels. The pixel size comes from the same metadata, else from a resolution tag in a microscope's range
-    (`septum.data.stored.plausible`), else it is unknown. The description says which.
+    Axes come from OME, ImageJ or tifffile metadata; without metadata, pages are frames and samples of a pixel (RGB) are
+    channels. The pixel size comes from the same metadata, or from a resolution tag in the range of microscopes
+    (`septum.data.stored.plausible`). Otherwise it is unknown. The description names the source.
 
     Parameters
     ----------
     path : path
-        TIFF, BigTIFF, OME-TIFF, ImageJ stack, OME-Zarr 0.4 or 0.5, PNG, JPEG or .npy, told by its content. All but
-        PNG and JPEG are read by regions, and only the strips, tiles or chunks that these touch are decoded.
+        TIFF, BigTIFF, OME-TIFF, ImageJ stack, OME-Zarr 0.4 or 0.5, PNG, JPEG or .npy, recognised by its content. All
+        but PNG and JPEG are read by regions: only the strips, tiles or chunks that a region touches are decoded.
     channel : int, optional
-        Use this channel only, counted from 0.
+        Use only this channel, counted from 0.
     level : int
-        Resolution level of a pyramid: 0 is the finest. The pixel size follows.
+        Resolution level of a pyramid: 0 is the finest. The pixel size is that of the level.
 
     Returns
     -------
     ImageFile
-        Pixels keep the type of the file (1-bit becomes 0 and 1). An alpha channel is dropped if it is opaque wherever
-        pixels are read.
+        Pixels keep the data type of the file (1-bit becomes 0 and 1). An alpha channel is dropped where it is opaque;
+        reading a transparent pixel is an error.
 
     Raises
     ------
     ImageError
-        If the file is missing, of another kind, empty, cut short, or damaged; also from `Frame.read`.
+        If the file is missing, in another format, empty, truncated or damaged; also raised by `Frame.read`.
 
     Examples
     --------
@@ -103,7 +104,7 @@ def open_image(path: str | Path, *, channel: int | None = None, level: int = 0) 
 
 
 def open_stored(path: Path, level: int = 0) -> Stored:
-    """Open a file of any supported format as it is stored: no palette applied, alpha not dropped."""
+    """Open a file of any supported format as stored: the palette not applied, alpha not dropped."""
     if path.is_dir():
         return open_zarr(path, level)
     try:
@@ -118,7 +119,7 @@ def open_stored(path: Path, level: int = 0) -> Stored:
     for magic, opener in OPENERS.items():
         if first.startswith(magic):
             return opener(path, level)
-    raise BadFile("unreadable", path, f"is no {SUPPORTED}: it begins with {first!r}", "save the image as TIFF")
+    raise BadFile("unreadable", path, f"is not a {SUPPORTED}: it starts with {first!r}", "save the image as TIFF")
 
 
 def from_stored(path: Path, stored: Stored, channel: int | None = None) -> ImageFile:
@@ -128,13 +129,15 @@ def from_stored(path: Path, stored: Stored, channel: int | None = None) -> Image
     if stored.axes.count("Y") != 1 or stored.axes.count("X") != 1:
         raise BadFile("unreadable", path, f"has axes {stored.axes}, expected Y and X", "save it as a plain TIFF")
     if stored.dtype.kind not in "buif":
-        raise BadFile("unreadable", path, f"has pixels of type {stored.dtype}, expected numbers", "save real numbers")
+        problem = f"has pixels of type {stored.dtype}, expected integers or floats"
+        raise BadFile("unreadable", path, problem, "convert it")
     size = dict(zip(stored.axes, stored.shape, strict=True))
     samples = (stored.palette.shape[1] if stored.palette is not None else size.get("S", 1)) - stored.alpha
     channels = size.get("C", 1) * samples
     if channel is not None and not 0 <= channel < channels:
-        problem = f"has {channels} channel{'s' * (channels > 1)}, channel {channel} is not there"
-        raise BadFile("channels-differ", path, problem, f"choose one of 0..{channels - 1}")
+        problem = f"has {count(channels, 'channel')}, counted from 0, but channel {channel} was requested"
+        fix = f"choose one of 0..{channels - 1}" if channels > 1 else "omit the channel"
+        raise BadFile("channels-differ", path, problem, fix)
     used = slice(None) if channel is None else slice(channel, channel + 1)
     dtype = stored.palette.dtype if stored.palette is not None else stored.dtype
     dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
@@ -147,15 +150,15 @@ def from_stored(path: Path, stored: Stored, channel: int | None = None) -> Image
         def load(region: Region) -> np.ndarray:
             return np.array(_channels_first(path, stored, position, region)[used], dtype, order="C")
 
-        name = path.name if count == 1 else f"{path.name}, frame {number}"
+        name = path.name if n_frames == 1 else f"{path.name}, frame {number}"
         shape = (channels if channel is None else 1, size["Y"], size["X"])
         return Frame(name, shape, dtype, stored.chunk, load)
 
-    count = int(np.prod(grid, dtype=int))
+    n_frames = int(np.prod(grid, dtype=int))
     return ImageFile(
         path=path,
         axes=stored.axes,
-        frames=tuple(map(frame, range(count))),
+        frames=tuple(map(frame, range(n_frames))),
         grid=tuple(zip(frame_axes, grid, strict=True)),
         levels=stored.levels,
         pixel_size=stored.pixel_size,
@@ -179,8 +182,8 @@ def _channels_first(path: Path, stored: Stored, position: dict[str, int], region
             raise BadFile(
                 "unreadable",
                 path,
-                "is partly transparent, and what its transparent pixels show is not defined",
-                "save it without an alpha channel (if that is data, as axes CYX)",
+                "is partly transparent, and the values of transparent pixels are undefined",
+                "save it without an alpha channel (if that channel is data, with axes CYX)",
             )
         block = block[..., :-1, :, :]
     return block.reshape(-1, *block.shape[-2:])
@@ -189,16 +192,14 @@ def _channels_first(path: Path, stored: Stored, position: dict[str, int], region
 def _describe(
     path: Path, stored: Stored, frames: dict[str, int], channels: int, channel: int | None, dtype: np.dtype
 ) -> str:
-    """One sentence that says what was found, where, and what was made of it."""
+    """Describe in one line what was found, where, and how it is read."""
     size = dict(zip(stored.axes, stored.shape, strict=True))
     several = {axis: n for axis, n in frames.items() if n > 1}
     counted = " x ".join(f"{n} {FRAME_WORDS.get(axis, 'pages')}" for axis, n in several.items())
     parts = [
         f"axes {stored.axes} (from {stored.axes_from})",
         f"{counted} of {size['Y']} x {size['X']}" if counted else f"{size['Y']} x {size['X']}",
-        f"{channels} channel"
-        + ("s" if channels > 1 else "")
-        + (f", only {channel} used" if channel is not None else ""),
+        count(channels, "channel") + (f", only channel {channel} used" if channel is not None else ""),
         str(dtype),
     ]
     if len(stored.levels) > 1:
@@ -209,7 +210,7 @@ def _describe(
     else:
         parts.append(f"pixel size unknown ({stored.pixel_size_from})")
     if any(axis not in FRAME_WORDS for axis in several):
-        parts.append("pages taken as frames, since the file does not say that they are channels")
+        parts.append("pages read as frames, because the file does not mark them as channels")
     if stored.palette is not None:
         parts.append("colour table applied")
     if stored.alpha:
@@ -218,46 +219,44 @@ def _describe(
 
 
 def _near(path: Path) -> str:
-    """Name the file of the same folder that was probably meant."""
+    """Suggest a file of the same folder with a similar name."""
     siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def check_finite(pixels: np.ndarray, name: str, origin: Sequence[int] = (0, 0)) -> None:
-    """Raise ImageError if an array holds NaN or infinity; `origin` is where it lies in the image (row, column).
+    """Raise ImageError if an array contains NaN or infinity; `origin` is its first pixel in the image (row, column).
 
     Examples
     --------
     >>> check_finite(np.array([[[1.0, np.nan]]]), "a.tif")
     Traceback (most recent call last):
         ...
-    septum.data.findings.BadFile: a.tif has 1 pixel that is NaN or infinite, the first at channel 0, row 0, column 1;
-    replace such pixels, for example by 0
+    septum.data.findings.BadFile: a.tif has 1 NaN or infinite pixel, the first at channel 0, row 0, column 1;
+    replace such pixels, for example with 0
     """
     if pixels.dtype.kind != "f":
         return
     bad = ~np.isfinite(pixels)
     if bad.any():
-        count = np.count_nonzero(bad)
         channel, row, column = np.argwhere(bad)[0] + [0, *origin]
-        number = "1 pixel that is" if count == 1 else f"{count} pixels that are"
         where = f"the first at channel {channel}, row {row}, column {column}"
-        problem = f"has {number} NaN or infinite, {where}"
-        raise BadFile("not-finite", name, problem, "replace such pixels, for example by 0")
+        problem = f"has {count(int(bad.sum()), 'NaN or infinite pixel')}, {where}"
+        raise BadFile("not-finite", name, problem, "replace such pixels, for example with 0")
 
 
 def as_channels(image: np.ndarray, channels: int | None = None, name: str = "the image") -> np.ndarray:
-    """Return an image in memory as (C, Y, X), checked.
+    """Check an array and return it as (C, Y, X).
 
     Parameters
     ----------
     image : (Y, X) or (C, Y, X) array
         Booleans become 0 and 1.
     channels : int, optional
-        How many a model expects. Three equal channels (grey saved as RGB) count as one.
+        Number that a model expects. Three equal channels (greyscale saved as RGB) count as one.
     name : str
-        What errors call it.
+        Name of the image in errors.
 
     Raises
     ------
@@ -278,7 +277,8 @@ def as_channels(image: np.ndarray, channels: int | None = None, name: str = "the
     if pixels.shape[0] != channels:
         check_channels_first(pixels, name)
     if pixels.dtype.kind not in "buif":
-        raise BadFile("unreadable", name, f"has pixels of type {pixels.dtype}, expected real numbers", "convert it")
+        problem = f"has pixels of type {pixels.dtype}, expected integers or floats"
+        raise BadFile("unreadable", name, problem, "convert it")
     if not pixels.size:
         raise BadFile("unreadable", name, f"has no pixels (shape {pixels.shape})", "give an image with pixels")
     pixels = pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
@@ -286,14 +286,14 @@ def as_channels(image: np.ndarray, channels: int | None = None, name: str = "the
     if channels == 1 and is_grey(pixels):
         pixels = pixels[:1]
     if channels is not None and len(pixels) != channels:
-        problem = f"has {len(pixels)} channels, but the model was trained on {channels}"
+        problem = f"has {count(len(pixels), 'channel')}, but the model was trained on {channels}"
         raise BadFile("channels-differ", name, problem, "choose or add channels to match")
     check_finite(pixels, name)
     return pixels
 
 
 def check_channels_first(array: np.ndarray, name: str) -> None:
-    """Raise ImageError if an array looks like (Y, X, C): if only its last axis is short, as of RGB."""
+    """Raise ImageError if an array looks like (Y, X, C): only its last axis is short, as in RGB."""
     if array.ndim == 3 and array.shape[2] <= 4 < min(array.shape[:2]):
         problem = f"has shape {array.shape}, which looks like (Y, X, C), expected (Y, X) or (C, Y, X)"
         raise BadFile("channels-differ", name, problem, "move the channels first with np.moveaxis(image, -1, 0)")
@@ -301,7 +301,7 @@ def check_channels_first(array: np.ndarray, name: str) -> None:
 
 @dataclass(frozen=True)
 class FittedSource:
-    """A frame with the channels that a model expects, checked as it is read."""
+    """A frame with the channels that a model expects, checked while it is read."""
 
     frame: Frame
     channels: int
@@ -325,13 +325,13 @@ class FittedSource:
 
 
 def fit_channels(frame: Frame, channels: int) -> FittedSource:
-    """Return a frame as a Source for a model of so many channels: `as_channels` for images that are not loaded.
+    """Return a frame as a Source with the channels of a model: `as_channels` for images that are not loaded.
 
     Raises
     ------
     ImageError
-        For another number of channels; when pixels are read also for NaN, infinity, and colours where three equal
-        channels (grey saved as RGB) are needed.
+        For another number of channels. Reading pixels raises it for NaN, infinity, and colours where three equal
+        channels (greyscale saved as RGB) are needed.
     """
     if frame.shape[0] != channels and (channels, frame.shape[0]) != (1, 3):
         raise _channels_differ(frame, channels)
@@ -339,14 +339,14 @@ def fit_channels(frame: Frame, channels: int) -> FittedSource:
 
 
 def _channels_differ(frame: Frame, channels: int) -> BadFile:
-    there = frame.shape[0]
-    problem = f"has {there} channel{'s' * (there > 1)}, but the model was trained on {channels}"
-    choose = f"choose one with --channel 0..{there - 1}"
-    return BadFile("channels-differ", frame.name, problem, choose if channels == 1 else "give images of as many")
+    problem = f"has {count(frame.shape[0], 'channel')}, but the model was trained on {channels}"
+    choose = f"choose one with --channel 0..{frame.shape[0] - 1}"
+    fix = choose if channels == 1 else f"give images with {channels} channels"
+    return BadFile("channels-differ", frame.name, problem, fix)
 
 
 def is_grey(pixels: np.ndarray) -> bool:
-    """Whether (3, Y, X) pixels are grey values saved as RGB.
+    """Whether (3, Y, X) pixels are greyscale saved as RGB.
 
     Examples
     --------
@@ -357,14 +357,14 @@ def is_grey(pixels: np.ndarray) -> bool:
 
 
 def write_labels(path: str | Path, labels: np.ndarray, pixel_size: PixelSize | None = None) -> None:
-    """Write a label image as compressed TIFF that ImageJ opens, whole or not at all.
+    """Write a label image as a compressed TIFF that ImageJ opens, whole or not at all.
 
     Parameters
     ----------
     path : path
-        Where to; missing folders are made.
+        The file to write; missing folders are created.
     labels : (Y, X) or (Z, Y, X) integer array
-        Not negative. Written as uint16, or as uint32 where a label is larger than 65535.
+        Not negative. Written as uint16, or as uint32 if a label is larger than 65535.
     pixel_size : (y, x) in micrometre per pixel, optional
         Stored in the file.
 
@@ -402,7 +402,7 @@ def _write_tiff(
 ) -> None:
     imagej = array.dtype in (np.uint16, np.float32) and array.nbytes < CLASSIC_TIFF_BYTES
     metadata = {"axes": axes, **({"unit": "um"} if imagej and pixel_size else {})}
-    # ImageJ counts pixels per unit (here micrometre), plain TIFF per centimetre
+    # ImageJ stores pixels per unit (here micrometre), plain TIFF per centimetre
     per_pixel = (1.0 if imagej else 1e-4) * np.array(pixel_size) if pixel_size else None
     with atomic_path(path) as beside:
         tifffile.imwrite(

@@ -1,4 +1,4 @@
-"""NumPy's .npy files, mapped into memory: only what is touched is read."""
+"""NumPy .npy files, mapped into memory: only the pixels that are used are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_npy(path: Path, level: int) -> Stored:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:
-        problem = f"is damaged, cut short, or no array of numbers ({error})"
+        problem = f"is damaged, truncated or not an array of numbers ({error})"
         raise BadFile("unreadable", path, problem, "save it again with np.save") from None
     if array.ndim not in AXES:
         problem = f"has shape {array.shape}, expected (Y, X), (C, Y, X) or (Z, C, Y, X)"
@@ -26,12 +26,12 @@ def open_npy(path: Path, level: int) -> Stored:
     return Stored(
         format="NumPy",
         axes=AXES[array.ndim],
-        axes_from="its number of axes",
+        axes_from="the number of dimensions",
         shape=array.shape,
         dtype=array.dtype,
         load=lambda index: np.lib.format.open_memmap(path, mode="r")[index],
         pixel_size=None,
-        pixel_size_from="NumPy files do not tell it",
+        pixel_size_from="NumPy files do not store it",
         chunk=(1, array.shape[-1]),
         levels=(array.shape[-2:],),
     )

@@ -18,7 +18,7 @@ from septum.data.stored import MICROMETRE, Index, PixelSize, Stored, check_level
 if TYPE_CHECKING:
     import zarr
 
-METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")  # of Zarr 3 and 2: what makes a folder a Zarr
+METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")  # of Zarr 3 and 2; one of them makes a folder a Zarr
 LETTERS = {"t": "T", "c": "C", "z": "Z", "y": "Y", "x": "X", "time": "T", "channel": "C"}
 NAMING = (
     'name its axes: dimension_names=["c", "y", "x"] in Zarr 3, the attribute _ARRAY_DIMENSIONS in Zarr 2, '
@@ -32,11 +32,11 @@ def is_zarr(path: Path) -> bool:
 
 
 def open_zarr(path: Path, level: int) -> Stored:
-    """Open a folder that is an OME-Zarr image, or a Zarr array whose axes are known, at a resolution level."""
+    """Open an OME-Zarr image, or a Zarr array with known axes, at a resolution level."""
     import zarr
 
     if not is_zarr(path):
-        problem = "cannot be opened: it is a folder, and no Zarr, since it has neither zarr.json nor .zgroup"
+        problem = "is a folder but not a Zarr (it has neither zarr.json nor .zgroup)"
         raise BadFile("unreadable", path, problem, "give an image file or an OME-Zarr")
     with _damage_reported(path, "its Zarr metadata cannot be read"):
         node = zarr.open(path, mode="r")
@@ -64,15 +64,15 @@ def open_zarr(path: Path, level: int) -> Stored:
         pixel_size, source = _pixel_size((scale[y], scale[x]), (units[y], units[x]))
     stored = _stored(path, arrays[level], axes, "OME metadata", pixel_size, source, levels, level)
     several = len(ome["multiscales"])
-    return replace(stored, remarks=(f"the first of {several} images",)) if several > 1 else stored
+    return replace(stored, remarks=(f"first of {several} images",)) if several > 1 else stored
 
 
 def _first_image(path: Path, ome: dict[str, Any], level: int) -> Stored:
-    """Open what a group without an image of its own leads to, or say what to name."""
+    """Open the first image of a converted series; for other groups, say which image to name."""
     if "bioformats2raw.layout" in ome and is_zarr(path / "0"):
         images = sum(entry.name.isdigit() for entry in path.iterdir())
         stored = open_zarr(path / "0", level)
-        return replace(stored, remarks=(*stored.remarks, f"the first of {images} images")) if images > 1 else stored
+        return replace(stored, remarks=(*stored.remarks, f"first of {images} images")) if images > 1 else stored
     inside = sorted(entry for entry in path.iterdir() if is_zarr(entry))
     if "plate" in ome:
         problem, inside = "is a plate of many images", sorted(path.glob("*/*/0"))
@@ -80,7 +80,7 @@ def _first_image(path: Path, ome: dict[str, Any], level: int) -> Stored:
         problem = "is a group of label images"
     else:
         problem = "is a Zarr group without OME metadata (no multiscales)"
-    fix = f"name what is inside, such as {inside[0]}" if inside else "write it as OME-Zarr"
+    fix = f"name an image inside, such as {inside[0]}" if inside else "write it as OME-Zarr"
     raise BadFile("unreadable", path, problem, fix)
 
 
@@ -99,11 +99,11 @@ def _stored(
 
     def load(index: Index) -> np.ndarray:
         for chunk in _touched(array, index) if blosc else ():
-            if _is_cut(root / _key(array, chunk)):
-                raise _damaged(path, f"chunk {_key(array, chunk)} is cut short")
+            if _is_truncated(root / _key(array, chunk)):
+                raise _damaged(path, f"chunk {_key(array, chunk)} is truncated")
         try:
             return np.asarray(array[index])
-        except Exception as error:  # each codec has errors of its own
+        except Exception as error:  # each codec raises its own errors
             raise _damaged(path, f"chunk {_broken_chunk(array, index)} cannot be decoded: {error}") from None
 
     return Stored(
@@ -122,7 +122,7 @@ def _stored(
 
 
 def _touched(array: zarr.Array, index: Index) -> Iterator[tuple[int, ...]]:
-    """Yield the places in the grid of the chunks (or shards) that an index touches."""
+    """Yield the grid positions of the chunks (or shards) that an index touches."""
     parts = (part if isinstance(part, slice) else slice(part, part + 1) for part in index)
     region = tuple(slice(*part.indices(size)[:2]) for part, size in zip(parts, array.shape, strict=True))
     return cells_of(region, array.shards or array.chunks)
@@ -132,29 +132,29 @@ def _key(array: zarr.Array, chunk: tuple[int, ...]) -> str:
     return f"{array.path}/{array.metadata.encode_chunk_key(chunk)}".lstrip("/")
 
 
-def _is_cut(file: Path) -> bool:
-    """Whether a Blosc file is shorter than its header says: the decoder would read on in foreign memory."""
+def _is_truncated(file: Path) -> bool:
+    """Whether a Blosc file is shorter than its header says: the decoder would read beyond its memory."""
     try:
         with open(file, "rb") as chunk:
             header = chunk.read(16)
         return len(header) < 16 or file.stat().st_size < int.from_bytes(header[12:], "little")
     except FileNotFoundError:
-        return False  # a chunk that is not there has the fill value
+        return False  # a missing chunk has the fill value
 
 
 def _broken_chunk(array: zarr.Array, index: Index) -> str:
-    """Find the first chunk that an index touches and that cannot be read."""
+    """Return the first chunk touched by an index that cannot be read."""
     steps = array.shards or array.chunks
     for chunk in _touched(array, index):
         try:
             array[cell_region(chunk, steps, array.shape)]
         except Exception:
             return _key(array, chunk)
-    return "of a file that changes while it is read"
+    return "of a file that changed meanwhile"
 
 
 def _axes(axes: Sequence[Any]) -> str:
-    """A letter per axis: by its name, else by its type, else any that is free."""
+    """Return a letter per axis: by its name, otherwise by its type, otherwise any unused letter."""
     letters: list[str] = []
     for axis in axes:
         name, kind = (axis, "") if isinstance(axis, str) else (axis["name"], axis.get("type", ""))
@@ -168,7 +168,8 @@ def _axes_of_array(path: Path, array: zarr.Array) -> str:
     if names is None and array.ndim == 2:
         return "YX"
     if names is None or any(str(name).lower() not in LETTERS for name in names):
-        problem = f"is a Zarr array of shape {array.shape} whose axes are " + (f"{names}" if names else "not named")
+        found = f"{names}, expected t, c, z, y, x" if names else "not named"
+        problem = f"is a Zarr array of shape {array.shape} whose axes are {found}"
         raise BadFile("unreadable", path, problem, NAMING)
     return _axes(names)
 
@@ -178,7 +179,7 @@ def _units(axes: Sequence[Any]) -> list[str]:
 
 
 def _scale(image: dict[str, Any], dataset: dict[str, Any], n: int) -> np.ndarray:
-    """Units per pixel and axis of a dataset; the scale of the whole image comes on top."""
+    """Return the units per pixel and axis of a dataset, including the scale of the whole image."""
     steps = dataset.get("coordinateTransformations", []) + image.get("coordinateTransformations", [])
     scales = [np.ones(n), *(np.asarray(step["scale"]) for step in steps if step["type"] == "scale")]
     return functools.reduce(np.multiply, scales)
@@ -193,7 +194,7 @@ def _pixel_size(scale: tuple[float, float], units: tuple[str, str]) -> tuple[Pix
 
 @contextmanager
 def _damage_reported(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever zarr raises, and whatever is missing in metadata, into one sentence."""
+    """Turn any error of zarr, and anything missing in the metadata, into one sentence."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""PNG and JPEG: files that are decoded as a whole, when the first pixel is asked for."""
+"""PNG and JPEG: files that are decoded as a whole when the first pixel is read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG colour type: grey, RGB, palet
 
 
 def open_png(path: Path, level: int) -> Stored:
-    """Open a PNG. Pillow would reduce 16-bit colours to 8 bit: it reads palettes only."""
+    """Open a PNG. Pillow reads only palettes, because it would reduce 16-bit colours to 8 bit."""
     check_level(path, level, 1)
     with open(path, "rb") as file:
         header = file.read(26)  # the IHDR chunk always comes first
-    # The plugin itself, since Image.open refuses large images
+    # the plugin itself, because Image.open refuses large images
     with _damage_reported(path), PngImagePlugin.PngImageFile(path) as image:
         bits, colour_type = header[24:]
         (width, height), info = image.size, image.info
@@ -33,7 +33,7 @@ def open_png(path: Path, level: int) -> Stored:
     colours.flat[: len(palette or ())] = palette or ()
     samples = SAMPLES[colour_type] + ("transparency" in info and not has_palette)
     pixel_size, source = None, "the file has no resolution tag"
-    if "dpi" in info and all(info["dpi"]):  # Pillow gives it only where the unit is the metre
+    if "dpi" in info and all(info["dpi"]):  # Pillow sets it only if the unit is the metre
         x, y = info["dpi"]
         pixel_size, source = plausible((25400 / y, 25400 / x), "resolution tag")
     return Stored(
@@ -53,12 +53,12 @@ def open_png(path: Path, level: int) -> Stored:
 
 
 def open_jpeg(path: Path, level: int) -> Stored:
-    """Open a JPEG. Its resolution is for printing, so that its pixel size is unknown."""
+    """Open a JPEG. Its resolution is for printing, so its pixel size is unknown."""
     check_level(path, level, 1)
     with _damage_reported(path), JpegImagePlugin.JpegImageFile(path) as image:
         (width, height), mode = image.size, image.mode
     if mode not in ("L", "RGB"):
-        raise BadFile("unreadable", path, f"has {mode} colours, expected grey values or RGB", "save it as RGB")
+        raise BadFile("unreadable", path, f"is {mode}, expected greyscale or RGB", "save it as RGB")
     return Stored(
         format="JPEG",
         axes="YX" if mode == "L" else "YXS",
@@ -67,7 +67,7 @@ def open_jpeg(path: Path, level: int) -> Stored:
         dtype=np.dtype(np.uint8),
         load=_loader(path, _jpeg_pixels),
         pixel_size=None,
-        pixel_size_from="JPEG files do not tell it",
+        pixel_size_from="JPEG files do not store it",
         chunk=(1, width),
         levels=((height, width),),
     )
@@ -94,16 +94,16 @@ def _png_palette_indices(path: Path) -> np.ndarray:
 
 
 def _jpeg_pixels(path: Path) -> np.ndarray:
-    # Pillow, since libjpeg itself fills what is cut off with grey
+    # Pillow, because libjpeg itself fills a truncated image with grey
     with JpegImagePlugin.JpegImageFile(path) as image:
         return np.asarray(image)
 
 
 @contextmanager
 def _damage_reported(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises into one sentence."""
+    """Turn any error of a decoder into one sentence."""
     try:
         yield
     except Exception as error:
-        problem = f"is damaged or cut short ({error})"
+        problem = f"is damaged or truncated ({error})"
         raise BadFile("unreadable", path, problem, "copy or export the file again") from None

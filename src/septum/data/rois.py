@@ -1,4 +1,4 @@
-"""ImageJ ROI archives: outlines drawn in Fiji -> label images."""
+"""ImageJ ROI archives (outlines drawn in Fiji) -> label images."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ AREAS = (
     roifile.ROI_TYPE.FREEHAND,
     roifile.ROI_TYPE.TRACED,
 )
-WORDS = {"T": "time point", "Z": "slice"}
+AXIS_NAMES = {"T": "time point", "Z": "slice"}
 
 
 def read_rois(
     path: Path, shape: tuple[int, ...], grid: Sequence[tuple[str, int]]
 ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-    """Draw the ROIs of an archive: each is one object, those named ``ignore`` are areas not annotated.
+    """Draw the ROIs of an archive: each is one object, except that ROIs named ``ignore`` are unannotated areas.
 
-    A pixel belongs to a ROI if its centre does, as in ImageJ. Where ROIs overlap, the later one wins.
+    A pixel belongs to a ROI if its centre lies inside, as in ImageJ. Where ROIs overlap, the later one wins.
 
     Parameters
     ----------
     path : Path
-        ``a.zip`` of the ROI manager.
+        ``a.zip`` from the ROI Manager.
     shape : (height, width)
-        Of the image, pixels.
+        Size of the image, pixels.
     grid : sequence of (axis, length)
-        The axes of the frames, `septum.data.images.ImageFile.grid`. Of several frames, each ROI must know its slice or
-        time point; of slices at several time points (axes T and Z) both.
+        The axes of the frames, `septum.data.images.ImageFile.grid`. In an image with several frames, each ROI must
+        store its slice or time point; with axes T and Z, both.
 
     Returns
     -------
     labels : list of (Y, X) int32 arrays
-        Per frame, objects numbered in the order of the archive.
+        Per frame; objects are numbered in the order of the archive.
     ignore : list of (Y, X) bool arrays or None
-        Per frame, True where nothing is annotated.
+        Per frame; True where nothing is annotated.
 
     Raises
     ------
@@ -72,29 +72,29 @@ def _rois(path: Path) -> list[Any]:
         if zipfile.is_zipfile(path):
             found = roifile.roiread(path)
             return found if isinstance(found, list) else [found]
-    except Exception as error:  # roifile raises many kinds of errors for broken files
-        raise BadFile("unreadable", path, f"is damaged ({error})", "save it again from ImageJ's ROI manager") from None
-    raise BadFile("unreadable", path, "is no zip archive of ROIs", "save it again from ImageJ's ROI manager")
+    except Exception as error:  # roifile raises many kinds of errors for damaged files
+        raise BadFile("unreadable", path, f"is damaged ({error})", "save it again from the ROI Manager") from None
+    raise BadFile("unreadable", path, "is not a zip archive of ImageJ ROIs", "save it again from the ROI Manager")
 
 
 def _frame(path: Path, roi: Any, grid: Sequence[tuple[str, int]]) -> int:
-    """Find the frame of a ROI, from 0, by the slice and time point that ImageJ keeps: from 1, or 0 if unknown."""
-    kept = {"T": roi.t_position, "Z": roi.z_position}
-    if len(grid) == 1 and min(kept.values()) <= 1:  # the one axis there is, whatever it is called
-        kept = {grid[0][0]: max(roi.position, *kept.values())}
-    if kept.keys() == dict(grid).keys() and all(1 <= kept[axis] <= length for axis, length in grid):
-        return int(np.ravel_multi_index([kept[axis] - 1 for axis, _ in grid], [length for _, length in grid]))
-    found = ", ".join(f"{WORDS.get(axis, 'page')} {position}" for axis, position in kept.items())
-    expected = ", ".join(f"{WORDS.get(axis, 'page')} 1..{length}" for axis, length in grid)
-    problem = f"has a ROI {roi.name!r} at {found}, expected {expected}"
+    """Return the frame of a ROI, counted from 0. ImageJ counts slices and time points from 1, and 0 means unknown."""
+    stored = {"T": roi.t_position, "Z": roi.z_position}
+    if len(grid) == 1 and min(stored.values()) <= 1:  # the single axis, whatever its name
+        stored = {grid[0][0]: max(roi.position, *stored.values())}
+    if stored.keys() == dict(grid).keys() and all(1 <= stored[axis] <= length for axis, length in grid):
+        return int(np.ravel_multi_index([stored[axis] - 1 for axis, _ in grid], [length for _, length in grid]))
+    found = ", ".join(f"{AXIS_NAMES.get(axis, 'page')} {position}" for axis, position in stored.items())
+    expected = ", ".join(f"{AXIS_NAMES.get(axis, 'page')} 1..{length}" for axis, length in grid)
+    problem = f"has the ROI {roi.name!r} at {found}, expected {expected}"
     raise BadFile("frame-mismatch", path, problem, "in Fiji, tick 'Associate ROIs with slices' before adding ROIs")
 
 
 def _area(path: Path, roi: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Tell which pixel centres lie inside a ROI, by the even-odd rule: (Y, X) bool."""
+    """Return which pixel centres lie inside a ROI, by the even-odd rule: (Y, X) bool."""
     if roi.roitype not in AREAS:
-        problem = f"has a ROI {roi.name!r} of type {roi.roitype.name.lower()}, expected an area"
-        raise BadFile("label-format", path, problem, "outline objects, or delete the ROI")
+        problem = f"has the ROI {roi.name!r} of type {roi.roitype.name.lower()}, expected an area"
+        raise BadFile("label-format", path, problem, "outline the object, or delete the ROI")
     inside = np.zeros(shape, bool)
     if roi.roitype == roifile.ROI_TYPE.OVAL and roi.subpixel_coordinates is None:
         y, x = np.ogrid[: shape[0], : shape[1]]
@@ -105,13 +105,13 @@ def _area(path: Path, roi: Any, shape: tuple[int, ...]) -> np.ndarray:
         for outline in roi.coordinates(multi=True):
             inside ^= _polygon(np.asarray(outline, float), shape)
     if not inside.any():
-        problem = f"has a ROI {roi.name!r} outside its image of {shape[0]} x {shape[1]}"
+        problem = f"has the ROI {roi.name!r} outside its image of {shape[0]} x {shape[1]} pixels"
         raise BadFile("size-mismatch", path, problem, "check that the ROIs were drawn on this image")
     return inside
 
 
 def _polygon(outline: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Fill a polygon of (x, y) corners, row by row: a centre is inside if an odd number of edges lies to its right."""
+    """Fill a polygon of (x, y) corners, row by row: a centre is inside if an odd number of edges is to its right."""
     inside = np.zeros(shape, bool)
     start, end = outline, np.roll(outline, -1, axis=0)
     low, high = outline[:, 1].min(), outline[:, 1].max()

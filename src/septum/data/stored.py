@@ -1,4 +1,4 @@
-"""What every file format gives: an n-D array on disk, its axes named, of which parts can be read."""
+"""What every file format provides: an n-D array on disk with named axes, of which parts can be read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from septum.data.findings import BadFile
+from septum.words import count
 
 Index = tuple[int | slice, ...]
 PixelSize = tuple[float, float]  # micrometre per pixel (y, x)
@@ -21,29 +22,32 @@ MICROMETRE = {
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """An array in a file. A new format is one function from a path and a resolution level to this."""
+    """An array in a file. A new format is one function from a path and a resolution level to a `Stored`.
+
+    `tests/data/test_stored.py` is the contract that every format passes.
+    """
 
     format: str
     axes: str  # a letter per axis: Y, X, C and S (samples, such as RGB) for channels, any other for frames
     axes_from: str
     shape: tuple[int, ...]
     dtype: np.dtype
-    load: Callable[[Index], np.ndarray]  # what indexing the whole array would give
+    load: Callable[[Index], np.ndarray]  # the same as indexing the whole array
     pixel_size: PixelSize | None
-    pixel_size_from: str  # where it was found, or why it is unknown
+    pixel_size_from: str  # its source, or why it is unknown
     chunk: tuple[int, int]  # (Y, X) pixels that are stored or decoded together
     levels: tuple[tuple[int, int], ...]  # (Y, X) of every resolution level, the finest first
     level: int = 0  # which of them this is
-    palette: np.ndarray | None = None  # (values, 3 or 4): the stored values are numbers of these colours
-    alpha: bool = False  # the last sample says how opaque the others are
+    palette: np.ndarray | None = None  # (values, 3 or 4): the stored values are indices of these colours
+    alpha: bool = False  # the last sample is the opacity of the others
     remarks: tuple[str, ...] = ()
 
 
 def plausible(pixel_size: PixelSize, source: str) -> tuple[PixelSize | None, str]:
-    """Tell a microscope's pixel size from a printing resolution such as 72 or 300 dots per inch.
+    """Tell the pixel size of a microscope from a printing resolution such as 72 or 300 dots per inch.
 
-    Resolution tags count if they say 0.1 nanometre to 10 micrometre per pixel: no printer is finer than 10 micrometre
-    (2540 dots per inch) by default, and no light or electron microscope needs more.
+    Resolution tags count from 0.1 nanometre to 10 micrometre per pixel. By default no printer is finer than 10
+    micrometre (2540 dots per inch), and no light or electron microscope is coarser.
 
     Examples
     --------
@@ -60,15 +64,15 @@ def plausible(pixel_size: PixelSize, source: str) -> tuple[PixelSize | None, str
 def check_level(path: Path, level: int, levels: int) -> None:
     """Raise ImageError if a file has no such resolution level."""
     if not 0 <= level < levels:
-        problem = f"has {levels} resolution level{'s' * (levels > 1)}, level {level} is not there"
-        fix = f"choose one of 0..{levels - 1}" if levels > 1 else "leave the level out"
+        problem = f"has {count(levels, 'resolution level')}, counted from 0, but level {level} was requested"
+        fix = f"choose one of 0..{levels - 1}" if levels > 1 else "omit the level"
         raise BadFile("unreadable", path, problem, fix)
 
 
 def coarser(full: tuple[int, int], level: tuple[int, int]) -> tuple[float, float]:
     """Return how many full-resolution pixels (y, x) a pixel of a level spans.
 
-    Sizes are rounded up or down when an image is made smaller, so a whole number that explains both is taken.
+    Sizes are rounded up or down when an image is reduced, so a whole factor is preferred where it explains both sizes.
 
     Examples
     --------

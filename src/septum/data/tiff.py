@@ -1,4 +1,4 @@
-"""TIFF, BigTIFF, OME-TIFF, ImageJ stacks: what tifffile finds in them, read by regions."""
+"""TIFF, BigTIFF, OME-TIFF and ImageJ stacks: parsed by tifffile, read by regions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import tifffile
 from septum.data.findings import BadFile
 from septum.data.stored import MICROMETRE, Index, PixelSize, Stored, check_level, coarser, plausible
 
-REPAIR = "copy the file again, or open it in Fiji and save it anew"
-CACHE_BYTES = 16 * 2**20  # decoded strips or tiles kept per file, for neighbouring regions
+REPAIR = "copy the file again, or open it in Fiji and save it again"
+CACHE_BYTES = 16 * 2**20  # of decoded strips or tiles kept per file, for neighbouring regions
 RESOLUTION_UNIT = {2: ("inch", 25400.0), 3: ("centimetre", 1e4)}  # TIFF tag 296
 PageReader = Callable[[int, slice, slice], np.ndarray]  # page, rows, columns -> (y, x), (y, x, S) or (S, y, x)
 KIND = {"ome": "OME metadata", "imagej": "ImageJ metadata", "shaped": "tifffile metadata"}
 
 
 class Page(NamedTuple):
-    """Where the strips or tiles of one page lie."""
+    """Where the strips or tiles of one page are stored."""
 
     file: Path
     offsets: tuple[int, ...]
@@ -35,43 +35,43 @@ class Page(NamedTuple):
 
 
 def open_tiff(path: Path, level: int) -> Stored:
-    """Open the first image series of a TIFF file, at a resolution level; of an OME-TIFF set, what this file holds."""
-    with _complaints() as complaints:
+    """Open the first image series of a TIFF at a resolution level; of an OME-TIFF set, only the frames in this file."""
+    with _logged_errors() as logged:
         try:
             with tifffile.TiffFile(path) as tif:
                 stored = _stored(path, tif, level)
         except BadFile:
             raise
-        except Exception as error:  # tifffile raises many kinds of errors for broken files
+        except Exception as error:  # tifffile raises many kinds of errors for damaged files
             raise _damaged(path, str(error) or type(error).__name__) from None
-    if complaints:
-        raise _damaged(path, complaints[0])
+    if logged:
+        raise _damaged(path, logged[0])
     return stored
 
 
 def _stored(path: Path, tif: tifffile.TiffFile, level: int) -> Stored:
     if not tif.series:
-        raise _damaged(path, "it holds no image")
+        raise _damaged(path, "it contains no image")
     files = _files_of_set(tif)
     own = [series for series in tif.series if files == 1 or any(_lies_in(tif, part) for part in series)]
     if not own:
-        raise _spread(path, files)
+        raise _irregular(path, files)
     full = own[0]
     check_level(path, level, len(full.levels))
     series = full.levels[level]
     page = series.keyframe
     levels = tuple(_height_and_width(one) for one in full.levels)
-    remarks = [f"one of {files} files of an OME-TIFF set: only what it holds itself"] if files > 1 else []
+    remarks = [f"one of {files} files of an OME-TIFF set, only its own frames"] if files > 1 else []
     if len(own) > 1:
         others = ", ".join(" x ".join(map(str, other.shape)) for other in own[1:])
-        remarks.append(f"the first of {len(own)} image series (the others: {others})")
+        remarks.append(f"first of {len(own)} image series (others: {others})")
     photometric = int(page.photometric)
     if photometric in (5, 8) or (photometric == 6 and page.compression in (1, 5, 8)):
         space = {5: "CMYK", 6: "YCbCr", 8: "CIE Lab"}[photometric]
-        raise BadFile("unreadable", path, f"has {space} colours, expected grey values or RGB", "save it as RGB")
+        raise BadFile("unreadable", path, f"is {space}, expected greyscale or RGB", "save it as RGB")
     palette = None
     if photometric == 3 and tif.is_imagej:
-        remarks.append("its lookup table is for display: values as stored")
+        remarks.append("lookup table ignored, because ImageJ uses it for display only")
     elif photometric == 3:
         palette = (page.colormap.T >> 8).astype(np.uint8)
     pixel_size, source = _pixel_size(tif, full.keyframe)
@@ -101,7 +101,7 @@ def _stored(path: Path, tif: tifffile.TiffFile, level: int) -> Stored:
 def _loader(
     path: Path, tif: tifffile.TiffFile, series: Any, level: int, files: int
 ) -> tuple[Callable[[Index], np.ndarray], tuple[int, ...], tuple[int, int]]:
-    """Return how parts of a series are read, the shape of what lies in this file, and the (Y, X) pixels of a part."""
+    """Return how to read parts of a series, the shape of the part in this file, and the (Y, X) pixels of a chunk."""
     page = series.keyframe
     height, width = _height_and_width(series)
     if 0 in series.shape:
@@ -110,7 +110,7 @@ def _loader(
     plain = getattr(series, "transform", None) is None
     if series.dataoffset is not None and not series.is_multifile and plain:
         if series.dataoffset + math.prod(series.shape) * series.dtype.itemsize > path.stat().st_size:
-            raise _damaged(path, "it is shorter than its pixels")
+            raise _damaged(path, "it is too short for its pixels")
         shape = tuple(series.shape)
         return lambda index: np.memmap(path, dtype, "r", series.dataoffset, shape)[index], shape, (1, width)
     parts = {index: part for index, part in enumerate(series) if files == 1 or _lies_in(tif, part)}
@@ -124,7 +124,7 @@ def _loader(
         and plain
     )
     if not regular and files > 1:
-        raise _spread(path, files)
+        raise _irregular(path, files)
     if not regular:
         whole = functools.cache(lambda: _whole(path, level))
         return lambda index: whole()[index], tuple(series.shape), (1, width)
@@ -132,8 +132,8 @@ def _loader(
     if len(pages) < grid.size:
         grid = grid[np.ix_(*map(np.unique, np.nonzero(np.isin(grid, list(pages)))))]
     if len(pages) < grid.size:
-        raise _spread(path, files)
-    if page.is_final and all(map(_in_one_piece, pages.values())):
+        raise _irregular(path, files)
+    if page.is_final and all(map(_is_contiguous, pages.values())):
         read, chunk = _mapped(pages, page, dtype), (1, width)
     else:
         tile_height, tile_width = _segment_shape(page)
@@ -150,7 +150,7 @@ def _loader(
 
 
 def _files_of_set(tif: tifffile.TiffFile) -> int:
-    """Tell over how many files an OME-TIFF is spread; each of them describes them all."""
+    """Return the number of files of an OME-TIFF set; each file describes all of them."""
     elements = ElementTree.fromstring(tif.ome_metadata).iter() if tif.is_ome else ()
     return len({element.text for element in elements if element.tag.endswith("}UUID")}) or 1
 
@@ -170,17 +170,17 @@ def _page(path: Path, index: int, page: Any) -> Page:
     file = Path(page.parent.filehandle.path)
     size = file.stat().st_size
     if any(offset + count > size for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)):
-        raise _damaged(path, f"it ends within the pixels of page {index}")
+        raise _damaged(path, f"it ends in the middle of page {index}")
     return Page(file, tuple(page.dataoffsets), tuple(page.databytecounts), page.jpegtables)
 
 
-def _in_one_piece(page: Page) -> bool:
+def _is_contiguous(page: Page) -> bool:
     ends = [offset + count for offset, count in zip(page.offsets, page.counts, strict=True)]
     return all(page.counts) and ends[:-1] == list(page.offsets[1:])
 
 
 def _mapped(pages: dict[int, Page], keyframe: Any, dtype: np.dtype) -> PageReader:
-    """Read parts of pages that lie uncompressed in one piece."""
+    """Read parts of pages that are stored uncompressed and contiguously."""
 
     def read(number: int, rows: slice, columns: slice) -> np.ndarray:
         page = pages[number]
@@ -192,12 +192,12 @@ def _mapped(pages: dict[int, Page], keyframe: Any, dtype: np.dtype) -> PageReade
 
 
 def _decoded(pages: dict[int, Page], keyframe: Any) -> PageReader:
-    """Read parts of pages strip by strip, or tile by tile."""
+    """Read parts of pages strip by strip or tile by tile."""
     return functools.partial(_read_page, _decoder(pages, keyframe), keyframe)
 
 
 def _decoder(pages: dict[int, Page], keyframe: Any) -> Callable[[int, int], tuple[np.ndarray | None, tuple, tuple]]:
-    """Return a function (page, segment) -> pixels, position, shape that remembers what it decoded last."""
+    """Return a function (page, segment) -> pixels, position, shape that caches what it decoded last."""
     tables = keyframe.compression in (6, 7, 34892, 33007)  # the JPEG family
     decode, header = keyframe.decode, keyframe.jpegheader
     segment_bytes: int = math.prod(_segment_shape(keyframe)) * keyframe.shaped[-1] * keyframe.dtype.itemsize
@@ -208,11 +208,11 @@ def _decoder(pages: dict[int, Page], keyframe: Any) -> Callable[[int, int], tupl
         try:
             with open(page.file, "rb") as file:
                 file.seek(page.offsets[segment])
-                data = file.read(page.counts[segment]) or None  # None: a sparse file, filled with zeros
+                data = file.read(page.counts[segment]) or None  # None: a segment that was never written, all zeros
             options = {"jpegtables": page.jpegtables, "jpegheader": header} if tables else {}
             result: tuple[np.ndarray | None, tuple, tuple] = decode(data, segment, **options)
-        except Exception as error:  # each codec has errors of its own
-            raise _damaged(page.file, f"page {number}, part {segment} cannot be decoded: {error}") from None
+        except Exception as error:  # each codec raises its own errors
+            raise _damaged(page.file, f"strip or tile {segment} of page {number} cannot be decoded: {error}") from None
         return result
 
     return decoded
@@ -246,8 +246,8 @@ def _read_page(decode: Callable, page: Any, number: int, rows: slice, columns: s
 
 
 def _whole(path: Path, level: int) -> np.ndarray:
-    """Decode a file of unusual layout at once."""
-    with _complaints():
+    """Decode a file with an unusual layout as a whole."""
+    with _logged_errors():
         pixels = np.asarray(tifffile.imread(path, series=0, level=level))
     pixels.flags.writeable = False  # it is kept for the next region
     return pixels
@@ -270,7 +270,7 @@ def _tag_pixel_size(tif: tifffile.TiffFile, page: Any) -> tuple[PixelSize | None
     unit_per_pixel = [denominator / numerator for numerator, denominator in resolution]
     if tif.is_imagej:
         unit = _plain(str((tif.imagej_metadata or {}).get("unit", "")))
-        if unit in MICROMETRE and unit not in ("inch", "in", "cm"):  # these two are also ImageJ's printing units
+        if unit in MICROMETRE and unit not in ("inch", "in", "cm"):  # ImageJ also uses these two for printing
             return (unit_per_pixel[0] * MICROMETRE[unit], unit_per_pixel[1] * MICROMETRE[unit]), "ImageJ metadata"
     name, factor = RESOLUTION_UNIT.get(page.tags.valueof(296), ("", 0.0))
     if not name:
@@ -290,13 +290,13 @@ def _ome_pixel_size(xml: str) -> PixelSize | None:
 
 
 def _plain(unit: str) -> str:
-    # ImageJ writes the letter mu as an escape; Unicode has it twice, as micro sign and as Greek letter
+    # ImageJ writes the letter mu as an escape; Unicode has it twice, as the micro sign and as the Greek letter
     return re.sub(r"\\u00b5|\u03bc", "µ", unit.strip().lower())
 
 
 @contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """Collect what tifffile logs as errors, and keep all that it logs from the user's terminal."""
+def _logged_errors() -> Iterator[list[str]]:
+    """Collect the errors that tifffile logs, and keep everything it logs out of the terminal."""
     found: list[str] = []
 
     class Collector(logging.Handler):
@@ -314,10 +314,10 @@ def _complaints() -> Iterator[list[str]]:
         logger.propagate = propagate
 
 
-def _spread(path: Path, files: int) -> BadFile:
-    problem = f"is one of {files} files of an OME-TIFF set, and holds no regular part of its frames"
-    return BadFile("unreadable", path, problem, "save the set as one file, in Fiji or with bfconvert")
+def _irregular(path: Path, files: int) -> BadFile:
+    problem = f"is one of {files} files of an OME-TIFF set, with an irregular selection of its frames"
+    return BadFile("unreadable", path, problem, "save the set as one file, with Fiji or bfconvert")
 
 
 def _damaged(path: Path, reason: str) -> BadFile:
-    return BadFile("unreadable", path, f"is damaged or cut short ({reason})", REPAIR)
+    return BadFile("unreadable", path, f"is damaged or truncated ({reason})", REPAIR)
