@@ -141,17 +141,17 @@ def no_pixels(path):
 
 # How a file becomes bad, its name, and what the sentence must say: the thing, what is wrong, the way out.
 BAD_IMAGES = {
-    "a text file": ("a.tif", lambda path: path.write_text("not an image"), ["a.tif", "is no TIFF", "save the image"]),
-    "a cut TIFF": ("a.tif", cut_short, ["a.tif", "is damaged or cut short", "copy the file again"]),
+    "a text file": ("a.tif", lambda path: path.write_text("not an image"), ["a.tif", "is not a TIFF", "save the image"]),
+    "a cut TIFF": ("a.tif", cut_short, ["a.tif", "is damaged or truncated", "copy the file again"]),
     "a cut compressed TIFF": (
         "a.tif",
         lambda path: cut_short(path, compression="zlib"),
-        ["a.tif", "is damaged or cut short", "copy the file again"],
+        ["a.tif", "is damaged or truncated", "copy the file again"],
     ),
     "a zero-byte PNG": ("a.png", Path.touch, ["a.png", "is empty (0 bytes)", "copy or export the file again"]),
     "no pixels": ("a.tif", no_pixels, ["a.tif", "has no pixels", "export the image again"]),
-    "NaN": ("a.tif", lambda path: with_value(path, np.nan), ["a.tif", "1 pixel", "NaN", "row 2, column 3", "replace"]),
-    "infinity": ("a.tif", lambda path: with_value(path, -np.inf), ["a.tif", "1 pixel", "infinite", "replace"]),
+    "NaN": ("a.tif", lambda path: with_value(path, np.nan), ["a.tif", "1 NaN or infinite pixel", "row 2, column 3", "replace"]),
+    "infinity": ("a.tif", lambda path: with_value(path, -np.inf), ["a.tif", "1 NaN or infinite pixel", "replace"]),
 }
 
 
@@ -204,10 +204,10 @@ def only_background(folder):
 
 
 BAD_DATA = {
-    "labels of another size": (other_size, ["1.tif", "labels of 40 x 40 for an image of 40 x 48", "same size"]),
-    "one class only": (one_class, ["cells", "one class only: every annotated pixel is 1", "annotate"]),
-    "background only": (only_background, ["cells", "one class only: every annotated pixel is 0", "annotate"]),
-    "another number of channels": (more_channels, ["a.png", "has 3 channels, most images have 1", "choose one"]),
+    "labels of another size": (other_size, ["1.tif", "has 40 x 48 pixels, but its labels have 40 x 40", "same size"]),
+    "one class only": (one_class, ["cells", "has only one label: every annotated pixel is 1", "annotate"]),
+    "background only": (only_background, ["cells", "has only one label: every annotated pixel is 0", "annotate"]),
+    "another number of channels": (more_channels, ["a.png", "has 3 channels, but most images have 1", "choose one"]),
     "no labels": (no_labels, ["has no labels", "expected images/ and labels/"]),
     "an empty folder": (shutil.rmtree, ["cells", "does not exist", "check the path"]),
     "nothing in it": (lambda folder: [shutil.rmtree(folder), folder.mkdir()], ["cells", "has no images", "expected"]),
@@ -244,7 +244,7 @@ BAD_TRAINING = {
     "--budget -5min": ["a budget must be a time such as 20min, 1h30min or 90s, got '-5min'"],
     "--steps 0": ["--steps must be at least 1, got 0"],
     "--steps 3 --budget 1min": ["a budget and a number of steps both set the length of the training; give one of them"],
-    "--channel 4": ["0.tif has 1 channel, channel 4 is not there; choose one of 0..0"],
+    "--channel 4": ["0.tif has 1 channel, counted from 0, but channel 4 was requested; omit the channel"],
     "--resume": [
         "run is not a run folder (it has no config.json); give the --output of a training, or start a new run without"
     ],
@@ -346,7 +346,7 @@ def test_changed_data_are_refused_when_a_run_goes_on(trained, tmp_path):
 
 BAD_PREDICTION = {
     "--tta 5": ["tta must be 7 (the paper's rotations) or 8 (flips and quarter turns), got 5"],
-    "--channel 4": ["cells.tif has 1 channel, channel 4 is not there; choose one of 0..0"],
+    "--channel 4": ["cells.tif has 1 channel, counted from 0, but channel 4 was requested; omit the channel"],
     "--max-memory 5": ["an amount of memory must be a number with a unit, such as 2GB or 500MB, got '5'"],
     "--max-memory 1kB": ["0 MB of memory are too little for a single tile", "use at least --max-memory "],
     "--rescale": ["--rescale needs pixel sizes, but the model has none; leave --rescale out"],

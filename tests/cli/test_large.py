@@ -137,8 +137,8 @@ def test_level_channel_and_region(model, tmp_path, version):
     ]
     np.testing.assert_array_equal(found[0], found[1][:, 5:40, 10:61])
     for bad, sentence in (
-        ("--level 2", "level 2 is not there; choose one of 0..1"),
-        ("--channel 9", "channel 9 is not there"),
+        ("--level 2", "has 2 resolution levels, counted from 0, but level 2 was requested; choose one of 0..1"),
+        ("--channel 9", "counted from 0, but channel 9 was requested"),
     ):
         outcome = run("predict", model, path, "--output", tmp_path / "bad", *words, *bad.split())
         assert_refused(outcome, sentence)

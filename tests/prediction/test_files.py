@@ -523,7 +523,7 @@ def test_rescaling_without_pixel_sizes_is_refused(image, tmp_path):
 def test_a_broken_file_is_said_before_anything_is_computed(image, tmp_path):
     broken = tmp_path / "b.tif"
     broken.write_text("no image")
-    with pytest.raises(ImageError, match=r"b\.tif is no TIFF"):
+    with pytest.raises(ImageError, match=r"b\.tif is not a TIFF"):
         predict([image, broken], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
