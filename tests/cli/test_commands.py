@@ -141,7 +141,11 @@ def no_pixels(path):
 
 # How a file becomes bad, its name, and what the sentence must say: the thing, what is wrong, the way out.
 BAD_IMAGES = {
-    "a text file": ("a.tif", lambda path: path.write_text("not an image"), ["a.tif", "is not a TIFF", "save the image"]),
+    "a text file": (
+        "a.tif",
+        lambda path: path.write_text("not an image"),
+        ["a.tif", "is not a TIFF", "save the image"],
+    ),
     "a cut TIFF": ("a.tif", cut_short, ["a.tif", "is damaged or truncated", "copy the file again"]),
     "a cut compressed TIFF": (
         "a.tif",
@@ -150,7 +154,11 @@ BAD_IMAGES = {
     ),
     "a zero-byte PNG": ("a.png", Path.touch, ["a.png", "is empty (0 bytes)", "copy or export the file again"]),
     "no pixels": ("a.tif", no_pixels, ["a.tif", "has no pixels", "export the image again"]),
-    "NaN": ("a.tif", lambda path: with_value(path, np.nan), ["a.tif", "1 NaN or infinite pixel", "row 2, column 3", "replace"]),
+    "NaN": (
+        "a.tif",
+        lambda path: with_value(path, np.nan),
+        ["a.tif", "1 NaN or infinite pixel", "row 2, column 3", "replace"],
+    ),
     "infinity": ("a.tif", lambda path: with_value(path, -np.inf), ["a.tif", "1 NaN or infinite pixel", "replace"]),
 }
 
