@@ -165,7 +165,7 @@ def test_mask_preview_tiff_and_float16(model, tmp_path):
     assert open_image(tmp_path / "look" / "a_preview.png").frames[0].shape == (3, *SHAPE)
     for words in (("--region", "0:50,0:50"), ("--mask", tmp_path / "mask.tif"), ("--tta", 8), ("--workers", 2)):
         outcome = run("predict", model, tmp_path / "a.npy", "--output", tmp_path / "no", "--preview", *words)
-        assert_refused(outcome, f"--preview looks at all of the first frame at low resolution, which {words[0]} has no")
+        assert_refused(outcome, f"--preview shows the whole first frame at low resolution, so {words[0]} has no effect")
     assert not (tmp_path / "no").exists()
 
 
@@ -317,6 +317,7 @@ def dask_processes(workers):
             process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.posix
 def test_a_cluster_of_which_a_worker_is_killed(model, tmp_path):
     pytest.importorskip("distributed")
@@ -375,6 +376,7 @@ def test_a_scheduler_that_is_not_there_or_has_no_workers(model, tmp_path, monkey
         )
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_is_one_sentence(model, tmp_path):
     pytest.importorskip("distributed")
     path, _ = broken_strip(tmp_path, "zarr")

@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from septum.errors import ConfigError
+from septum.errors import ConfigError, ImageError
+from septum.prediction.streaming import cluster
 from septum.prediction.streaming.cluster import connect, run_on
 from septum.prediction.streaming.decide import StreamOptions
 from septum.prediction.streaming.job import Job
@@ -16,6 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+PART = StreamOptions(region=(20, 90, 3, 83))
 
 
 @pytest.fixture
@@ -27,7 +29,46 @@ def inputs(tmp_path, monkeypatch):
     return make_model(tmp_path), tmp_path / "a.tif"
 
 
+@pytest.fixture
+def client(monkeypatch):
+    """A worker in a thread of this process, which leaves its threads and its allocator as they are."""
+    import distributed
+
+    calls = []
+    monkeypatch.setattr(cluster.torch, "set_num_threads", lambda number: calls.append(number))
+    monkeypatch.setattr(cluster, "limit_allocator_cache", lambda: calls.append("limited"))
+    with (
+        distributed.LocalCluster(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as local,
+        distributed.Client(local) as client,
+    ):
+        client.calls = calls
+        yield client
+    cluster._job.cache_clear()
+
+
+def test_a_worker_writes_the_same_bytes_and_sets_its_own_threads_once(inputs, tmp_path, client):
+    stream(*inputs, tmp_path / "alone", PART)
+    plan_small_tiles(*inputs, tmp_path / "out", PART, threads=3)
+    job = Job(tmp_path / "out" / "a_work")
+    records = list(run_on(client, job))
+    assert client.calls == ["limited", 3]
+    for step in job.steps():
+        assert (step, step.count, step.count) in records
+        assert job.missing(step) == []
+    stream(*inputs, tmp_path / "out", PART, small=False)
+    assert tree(tmp_path / "out") == tree(tmp_path / "alone")
+
+
+def test_an_error_in_a_worker_is_raised_here(inputs, tmp_path, client):
+    plan_small_tiles(*inputs, tmp_path / "out", PART)
+    job = Job(tmp_path / "out" / "a_work")
+    inputs[1].write_bytes(inputs[1].read_bytes()[:9_000])
+    with pytest.raises(ImageError, match=r"a\.tif is damaged or cut short"):
+        list(run_on(client, job))
+
+
 @pytest.mark.posix
+@pytest.mark.slow
 def test_workers_of_which_one_is_killed_write_the_same_bytes(inputs, tmp_path):
     stream(*inputs, tmp_path / "alone")
     plan_small_tiles(*inputs, tmp_path / "out")
@@ -46,6 +87,7 @@ def test_workers_of_which_one_is_killed_write_the_same_bytes(inputs, tmp_path):
     assert tree(tmp_path / "out") == tree(tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_a_local_cluster_is_an_option(inputs, tmp_path):
     stream(*inputs, tmp_path / "alone")
     stream(*inputs, tmp_path / "out", StreamOptions(workers=2))

@@ -117,10 +117,12 @@ def crowd(side, across):
     return np.stack([255 - foreground, foreground])
 
 
-def test_ten_thousand_objects_and_one_that_winds_through_all_blocks(tmp_path):
-    stored = crowd(4096, 100)
-    count, streamed = in_blocks("border", Decoding(), stored, 1024, tmp_path)
-    assert count == 10_001
+@pytest.mark.parametrize("across", [25, pytest.param(100, marks=pytest.mark.slow)])
+def test_thousands_of_objects_and_one_that_winds_through_all_blocks(tmp_path, across):
+    side, size = 4096 * across // 100, 1024 * across // 100
+    stored = crowd(side, across)
+    count, streamed = in_blocks("border", Decoding(), stored, size, tmp_path)
+    assert count == across**2 + 1
     np.testing.assert_array_equal(streamed, decode("border", as_probabilities(stored), Decoding()))
-    blocks = [streamed[y : y + 1024, x : x + 1024] for y in range(0, 4096, 1024) for x in range(0, 4096, 1024)]
+    blocks = [streamed[y : y + size, x : x + size] for y in range(0, side, size) for x in range(0, side, size)]
     assert all((block == 1).any() for block in blocks)
