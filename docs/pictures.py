@@ -111,7 +111,6 @@ def draw_all(folder: Path) -> None:
         ("found", enlarged(right[part], found[part])),
     ]
     save(side_by_side(result), "result.webp")
-    save(photograph(folder / "demo" / "report.html", slice(1000)), "report.webp")
     pairs = [
         (tifffile.imread(folder / f"cells/images/{n}.tif"), tifffile.imread(folder / f"cells/labels/{n}.tif"))
         for n in "ab"
@@ -123,7 +122,7 @@ def draw_all(folder: Path) -> None:
     new, masks = (tifffile.imread(folder / path) for path in ("new/c.tif", "masks/c_labels.tif"))
     found_in_new = [("new/c.tif", enlarged(new[part])), ("masks/c_labels.tif", enlarged(new[part], masks[part]))]
     save(side_by_side(found_in_new), "prediction.webp")
-    save(photograph(folder / "run" / "report.html", slice(1000)), "tutorial-report.webp")
+    save(photograph(folder / "run" / "report.html", slice(1050)), "report.webp")
     save(photograph(folder / "errors.html", slice(-900, None)), "tutorial-errors.webp")
 
 
