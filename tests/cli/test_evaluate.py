@@ -130,7 +130,7 @@ def test_the_other_predictions_are_warned_of_too(tmp_path, capsys):
     [
         (("--csv", "here/o.tif"), "ends like the name of an image; give it another suffix"),
         (("--csv", "here/x", "--report", "here/x"), "--csv and --report name the same file; choose two"),
-        (("--report", "truth"), "that is a folder"),
+        (("--report", "truth"), "it is a folder"),
     ],
 )
 def test_results_that_cannot_be_written_are_refused_before_the_work(data, capsys, monkeypatch, options, sentence):

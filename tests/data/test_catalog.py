@@ -129,7 +129,10 @@ def test_progress_never_goes_back_nor_beyond_the_whole(server, cache, point_at):
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(server, cache, point_at):
     server.content = VIDEO
     point_at("phc-u373", server, sha256(b"other"))
-    with pytest.raises(DatasetError, match=f"has the sha256 {sha256(VIDEO)}, but {sha256(b'other')} was expected"):
+    with pytest.raises(
+        DatasetError,
+        match=f"has sha256 {sha256(VIDEO)}, expected {sha256(b'other')}: it is damaged, or it has changed at",
+    ):
         find("phc-u373")
     assert not list(cache.iterdir())
 
@@ -137,7 +140,7 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(server, cache, point_at)
 def test_a_download_cut_short_leaves_nothing(server, cache, point_at):
     server.content, server.sent = VIDEO, len(VIDEO) // 2
     point_at("phc-u373", server, sha256(VIDEO))
-    with pytest.raises(DatasetError, match="could not be fetched"):
+    with pytest.raises(DatasetError, match=r"could not be downloaded from .*; save that file by hand as"):
         find("phc-u373")
     assert not list(cache.iterdir())
     server.sent = None
@@ -155,7 +158,7 @@ def test_a_download_that_is_interrupted_leaves_nothing(server, cache, point_at):
     assert not list(cache.iterdir())
 
 
-def test_without_network_the_way_out_is_said(server, cache, point_at):
+def test_without_network_the_error_says_what_to_do(server, cache, point_at):
     point_at("phc-u373", server, sha256(VIDEO))
     server.close()  # nobody listens there any more
     with pytest.raises(DatasetError) as caught:
@@ -166,14 +169,14 @@ def test_without_network_the_way_out_is_said(server, cache, point_at):
     assert "\n" not in str(caught.value)
 
 
-def test_a_page_that_is_gone_is_said(server, cache, point_at):
+def test_a_missing_page_is_reported(server, cache, point_at):
     server.status = 404
     point_at("phc-u373", server, sha256(VIDEO))
     with pytest.raises(DatasetError, match="404"):
         find("phc-u373")
 
 
-def test_an_archive_fetched_by_hand_needs_no_network_and_stays(server, cache, point_at):
+def test_an_archive_saved_by_hand_needs_no_network_and_stays(server, cache, point_at):
     point_at("phc-u373", server, sha256(VIDEO))
     cache.mkdir()
     (cache / "PhC-C2DH-U373.zip").write_bytes(VIDEO)
@@ -182,7 +185,7 @@ def test_an_archive_fetched_by_hand_needs_no_network_and_stays(server, cache, po
     assert (cache / "PhC-C2DH-U373.zip").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_said(cache):
+def test_a_folder_that_cannot_be_written_is_reported(cache):
     cache.parent.joinpath("cache").write_text("a file where the folder should be")
     with pytest.raises(DatasetError, match=r"File exists.*set SEPTUM_DATA"):
         find("phc-u373")
@@ -218,7 +221,7 @@ def test_isbi_volumes_become_one_file_per_slice(server, cache, point_at, volumes
     assert not list(cache.rglob("README*"))
 
 
-def test_where_no_sum_is_published_the_first_downloads_is_kept_and_compared(server, cache, point_at, volumes):
+def test_without_a_published_checksum_later_downloads_are_compared_with_the_first(server, cache, point_at, volumes):
     server.content = isbi_zip(*volumes)
     point_at("isbi2012", server, None)
     find("isbi2012")
@@ -239,8 +242,8 @@ def test_where_no_sum_is_published_the_first_downloads_is_kept_and_compared(serv
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"<html>please log in</html>", "no intact zip file"),
-        (make_zip(other__train=b""), "holds nothing that starts with ISBI-2012-challenge/train-volume.tif"),
+        (b"<html>please log in</html>", "is not an intact zip file"),
+        (make_zip(other__train=b""), "contains nothing that starts with ISBI-2012-challenge/train-volume.tif"),
     ],
 )
 def test_an_archive_of_another_kind_is_refused_and_not_remembered(server, cache, point_at, volumes, content, words):
@@ -256,7 +259,7 @@ def test_an_archive_of_another_kind_is_refused_and_not_remembered(server, cache,
 def test_no_member_of_an_archive_is_written_outside_its_folder(server, cache, point_at):
     server.content = make_zip(**{"PhC-C2DH-U373/01/t000.tif": b"", "PhC-C2DH-U373/../../../evil": b"gotcha"})
     point_at("phc-u373", server, sha256(server.content))
-    with pytest.raises(DatasetError, match="leaves its folder"):
+    with pytest.raises(DatasetError, match=r"contains .* leads outside its folder; do not use this archive"):
         find("phc-u373")
     assert everything_in(cache.parent) == []
 
@@ -283,19 +286,19 @@ def test_septum_data_comes_before_the_cache_and_the_cache_before_a_download(cach
     assert find("phc-u373") == tmp_path / "mine" / "PhC-C2DH-U373"
 
 
-def test_nothing_is_downloaded_where_only_the_disk_is_asked(cache):
-    with pytest.raises(DatasetError, match=f"phc-u373 is in none of {cache}; 'septum data get phc-u373'"):
+def test_nothing_is_downloaded_if_only_the_disk_may_be_searched(cache):
+    with pytest.raises(DatasetError, match=f"phc-u373 is not in {cache}; download it with 'septum data get phc-u373'"):
         find("phc-u373", download=False)
     assert not cache.exists()
 
 
-def test_a_septum_data_that_is_no_folder_is_an_error_before_any_download(cache, monkeypatch, tmp_path):
+def test_a_septum_data_that_is_not_a_folder_is_an_error_before_any_download(cache, monkeypatch, tmp_path):
     monkeypatch.setenv("SEPTUM_DATA", str(tmp_path / "typo"))
-    with pytest.raises(DatasetError, match=r"SEPTUM_DATA names .*typo, which is no folder"):
+    with pytest.raises(DatasetError, match=r"SEPTUM_DATA is .*typo, which is not a folder; correct it or unset it"):
         find("phc-u373")
 
 
-def test_the_cache_is_the_users():
+def test_the_cache_belongs_to_the_user():
     assert "septum" in catalog.cache().parts
     assert catalog.cache().is_relative_to(Path.home())
 
@@ -310,7 +313,7 @@ def test_the_real_data_have_a_label_for_every_image(name):
     assert stems == sorted(path.stem for path in (folder / "labels").iterdir())
 
 
-def test_every_entry_can_be_fetched_and_is_told_in_the_docs():
+def test_every_entry_can_be_downloaded_and_is_described_in_the_docs():
     told = DOCS.read_text(encoding="utf-8")
     for name, entry in CATALOG.items():
         assert name == entry.name

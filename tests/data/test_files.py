@@ -45,7 +45,7 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path):
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     check_writable(tmp_path / "file")
-    for path, why in (("", "that is a folder"), ("file/a.txt", "file is a file, not a folder")):
+    for path, why in (("", "it is a folder; give a file name"), ("file/a.txt", "file is a file, not a folder")):
         with pytest.raises(OutputError, match=why):
             check_writable(tmp_path / path)
 
@@ -110,5 +110,5 @@ def test_a_read_only_folder_is_reported(mounted):
 
 def test_a_folder_that_is_a_file_is_reported(tmp_path):
     write_text(tmp_path / "a", "text")
-    with pytest.raises(OutputError, match=r"cannot write .*a/b.txt: .*; choose another place"):
+    with pytest.raises(OutputError, match=r"cannot write .*a/b.txt: .*; choose another folder"):
         write_text(tmp_path / "a" / "b.txt", "text")

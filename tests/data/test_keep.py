@@ -74,7 +74,9 @@ def test_what_is_kept_temporarily_is_in_files_that_are_gone_afterwards(tmp_path)
         assert keep_here(given) is given
 
 
-def test_no_room_is_one_sentence(tmp_path):
+def test_a_full_disk_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot write .*0\.npy, which takes the place of 8 MB of memory \(.*\)"):
+    with pytest.raises(
+        OutputError, match=r"cannot write .*0\.npy, 8 MB of data that do not fit in memory \(.*\); free disk"
+    ):
         InFiles(tmp_path / "file")(np.zeros(10**6))

@@ -85,7 +85,7 @@ def test_membranes_part_exactly_n_cells_whatever_the_connectivity(shape, n, seed
     assert ndimage.label(labels)[1] == ndimage.label(labels, ALL_8)[1] == n
 
 
-def test_membranes_are_as_thick_as_asked_and_dark():
+def test_membranes_are_dark_and_as_thick_as_specified():
     image, labels = membranes((256, 256), 20, seed=3, thickness=6)
     half = ndimage.distance_transform_edt(labels == 0)[1:-1, 1:-1]
     ridge = (half == ndimage.maximum_filter(half, 5)) & (half > 0)
@@ -99,8 +99,11 @@ def test_membranes_are_as_thick_as_asked_and_dark():
     [
         (lambda: cells((64, 64), 100, 0), "100 cells 15 px apart do not fit in 64 x 64 px"),
         (lambda: cells((64, 64), 3, 0, diameter=8), "diameter must be at least 12 px"),
-        (lambda: membranes((64, 64), 50, 0), "ask for at most 7"),
-        (lambda: membranes((64, 64), 4, 0, thickness=2), "thickness of 3 px"),
+        (lambda: membranes((64, 64), 50, 0), "are 9 px wide, too small for membranes of 4 px; draw at most 7 cells"),
+        (
+            lambda: membranes((64, 64), 4, 0, thickness=2),
+            "thickness must be at least 3 px and n at least 2 cells, got 2 px",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(make, words):
@@ -108,7 +111,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(make, words):
         make()
 
 
-def test_seven_cells_fit_where_seven_is_said_to_be_the_most():
+def test_the_largest_number_of_cells_in_the_error_fits():
     membranes((64, 64), 7, 0)
 
 

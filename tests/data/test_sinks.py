@@ -62,7 +62,7 @@ def slow_halves(values):
 
 
 @pytest.mark.parametrize(("kind", "dtype", "grid"), CASES)
-def test_zarr_and_tiff_give_back_every_frame_at_every_level(kind, dtype, grid, tmp_path):
+def test_every_frame_of_zarr_and_tiff_is_read_at_every_level(kind, dtype, grid, tmp_path):
     output, values = make(tmp_path / "a.ome.zarr", kind, dtype, GRIDS[grid])
     fill(output, values)
     output.finish()
@@ -135,7 +135,7 @@ def test_a_killed_writer_leaves_whole_chunks_only(tmp_path):
     assert tree(folder) == tree(tmp_path / "whole.zarr")
 
 
-def test_a_chunk_is_done_when_it_is_there_also_if_it_is_all_background(tmp_path):
+def test_a_chunk_that_exists_is_done_even_if_it_is_all_background(tmp_path):
     output, _ = make(tmp_path / "a.zarr", grid=GRIDS["both"])
     sink, other = output.frames[1], output.frames[2]
     first, second = regions()[:2]
@@ -186,16 +186,18 @@ def test_an_output_of_another_layout_is_not_touched(tmp_path):
     fill(output, values)
     before = tree(tmp_path)
     for options in ({"kind": "classes", "dtype": "uint8"}, {"grid": GRIDS["stack"]}, {"shape": (1301, 3000)}):
-        with pytest.raises(OutputError, match=r"a.zarr exists and holds something else; choose another name"):
+        with pytest.raises(OutputError, match=r"a.zarr exists with other contents; choose another name"):
             make(tmp_path / "a.zarr", **options)
     for options in ({"chunk": (128, 128)}, {"shape": (1300, 201)}):
         with pytest.raises(OutputError, match=r"a.zarr exists with uint32 \(1301, 201\) in chunks of \(256, 128\);"):
             make(tmp_path / "a.zarr", **options)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/notes.txt").touch()
-    with pytest.raises(OutputError, match=r"folder exists and holds something else"):
+    with pytest.raises(OutputError, match=r"folder exists with other contents"):
         make(tmp_path / "folder")
-    with pytest.raises(OutputError, match=r"folder is no result of Septum that could be gone on with"):
+    with pytest.raises(
+        OutputError, match=r"folder is not a result of Septum that can be continued; choose another name"
+    ):
         open_zarr_output(tmp_path / "folder")
     with pytest.raises(OutputError, match=r"cannot write .*notes.txt: Not a directory"):
         make(tmp_path / "folder/notes.txt")

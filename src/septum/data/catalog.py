@@ -1,4 +1,4 @@
-"""Public data sets: address, checksum, terms, citation; found on disk, or downloaded once into the user's cache."""
+"""Public data sets: address, checksum, terms and citation. They are found on disk or downloaded once into the cache."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ from septum.choices import Kind
 from septum.data.files import write_text
 from septum.errors import DatasetError, did_you_mean
 
-DownloadProgress = Callable[[int, int], None]  # bytes so far, bytes in all (0: the server does not say)
+DownloadProgress = Callable[[int, int], None]  # bytes so far, total bytes (0 if unknown)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One public data set: where it is, under what terms, and how its archive becomes a folder to train on."""
+    """One public data set: its source, its terms, and how its archive becomes a folder to train on."""
 
     name: str
     title: str
     kind: Kind
     url: str
-    sha256: str | None  # of the archive; None: none is published, the first download's is kept and compared
+    sha256: str | None  # of the archive; None: not published, so later downloads are compared with the first
     megabytes: int  # of the archive, roughly
-    folder: str  # what to train on, below $SEPTUM_DATA or the cache
-    members: tuple[tuple[str, str], ...]  # (start of a name in the archive, what replaces it on disk); the rest is left
+    folder: str  # to train on, below $SEPTUM_DATA or the cache
+    members: tuple[
+        tuple[str, str], ...
+    ]  # (prefix of a name in the archive, its replacement on disk); other members are skipped
     terms: str
-    citation: str  # what a publication names
+    citation: str  # for publications
 
     @property
     def archive(self) -> str:
@@ -41,8 +43,8 @@ class Entry:
 
 
 _CTC_TERMS = (
-    "Cell Tracking Challenge: free for what relates to the challenge, other research by permission of the provider, "
-    "commercial use by permission of organisers and provider"
+    "Cell Tracking Challenge: free for use in the challenge; other research needs permission of the provider, "
+    "commercial use also that of the organisers"
 )
 _CTC_CITATION = "Maška et al. 2023, Nature Methods 20:1010; Ulman et al. 2017, Nature Methods 14:1141"
 
@@ -150,20 +152,20 @@ CATALOG: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in 
 
 
 def find(name: str, *, download: bool = True, progress: DownloadProgress | None = None) -> Path:
-    """Return the folder of a public data set: from ``$SEPTUM_DATA``, else the user's cache, else by download.
+    """Return the folder of a public data set, from ``$SEPTUM_DATA``, the user's cache, or a download.
 
-    A download is checked against the catalog's sha256 before it is unpacked, and appears in the cache whole or not at
-    all. Where no sum is published, that of the first download is kept beside the data, and a later download must agree.
-    An archive fetched by hand and put into the cache folder under its own name is used like a downloaded one.
+    A download is compared with the sha256 of the catalog before it is unpacked, and appears in the cache whole or not
+    at all. If no checksum is published, that of the first download is kept beside the data, and later downloads must
+    match it. An archive that was saved by hand in the cache folder, under its own name, is used like a download.
 
     Parameters
     ----------
     name : str
         A key of ``CATALOG``.
     download : bool
-        False: only look on disk.
+        If False, only look on disk.
     progress : callable, optional
-        Called during a download with the bytes so far and the bytes in all (0 where the server does not say).
+        Called during a download with the bytes so far and the total bytes (0 if the server does not report them).
 
     Returns
     -------
@@ -173,7 +175,7 @@ def find(name: str, *, download: bool = True, progress: DownloadProgress | None 
     Raises
     ------
     DatasetError
-        If the name is unknown, or the data are neither on disk nor to be had, or not what they should be.
+        If the name is unknown, the data cannot be found or downloaded, or the checksum is wrong.
 
     Examples
     --------
@@ -187,28 +189,30 @@ def find(name: str, *, download: bool = True, progress: DownloadProgress | None 
     roots = [cache()]
     if named := os.environ.get("SEPTUM_DATA"):
         if not Path(named).is_dir():
-            raise DatasetError(f"SEPTUM_DATA names {named}, which is no folder; correct it or unset it")
+            raise DatasetError(f"SEPTUM_DATA is {named}, which is not a folder; correct it or unset it")
         roots.insert(0, Path(named))
     for root in roots:
         if (root / entry.folder).is_dir():
             return root / entry.folder
     if not download:
-        raise DatasetError(f"{name} is in none of {', '.join(map(str, roots))}; 'septum data get {name}' downloads it")
+        raise DatasetError(
+            f"{name} is not in {' or '.join(map(str, roots))}; download it with 'septum data get {name}'"
+        )
     return _install(entry, cache(), progress)
 
 
 def cache() -> Path:
-    """Return the folder of downloaded data sets: the platform's place for a user's caches."""
-    import pooch  # here, since most uses of the catalog need no download
+    """Return the folder of downloaded data sets, in the platform's cache folder of the user."""
+    import pooch  # slow to import, and most uses of the catalog need no download
 
     return Path(pooch.os_cache("septum"))
 
 
 def _install(entry: Entry, root: Path, progress: DownloadProgress | None) -> Path:
-    """Fetch, check and unpack in a temporary folder inside `root`, then rename; a failure leaves nothing behind."""
+    """Download, check and unpack in a temporary folder inside `root`, then rename. A failure leaves nothing behind."""
     import pooch
 
-    archive = root / entry.archive  # there if it was fetched by hand
+    archive = root / entry.archive  # exists if it was saved by hand
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as work:
@@ -220,35 +224,35 @@ def _install(entry: Entry, root: Path, progress: DownloadProgress | None) -> Pat
             found = _check(entry, archive, record)
             _unpack(entry, archive, Path(work, "new"))
             top = PurePosixPath(entry.folder).parts[0]
-            if not (root / entry.folder).is_dir():  # else another process was faster
+            if not (root / entry.folder).is_dir():  # otherwise another process was faster
                 os.rename(Path(work, "new", top), root / top)
             if entry.sha256 is None:
                 write_text(record, f"{found}\n")
     except OSError as error:
         raise DatasetError(
-            f"{entry.name} could not be fetched from {entry.url} ({_first_cause(error)}); save that file by hand as "
-            f"{root / entry.archive}, or set SEPTUM_DATA to a folder that holds {entry.folder}"
+            f"{entry.name} could not be downloaded from {entry.url} ({_first_cause(error)}); save that file by hand as "
+            f"{root / entry.archive}, or set SEPTUM_DATA to a folder that contains {entry.folder}"
         ) from error
     return root / entry.folder
 
 
 def _check(entry: Entry, archive: Path, record: Path) -> str:
-    """Return the archive's sum, once it equals the catalog's or, where that has none, the one kept in `record`."""
+    """Return the sha256 of the archive if it matches that of the catalog or, if that has none, the one in `record`."""
     import pooch
 
     found: str = pooch.file_hash(str(archive), alg="sha256")
     known = entry.sha256 or (record.read_text(encoding="utf-8").strip() if record.exists() else found)
     if found != known:
-        way_out = f"delete {record} to accept the new one" if entry.sha256 is None else "try again later"
+        fix = f"delete {record} to accept the new one" if entry.sha256 is None else "try again later"
         raise DatasetError(
-            f"{entry.archive} has the sha256 {found}, but {known} was expected: it is damaged or was changed at "
-            f"{entry.url}; delete {record.with_suffix('')} if you put it there, and {way_out}"
+            f"{entry.archive} has sha256 {found}, expected {known}: it is damaged, or it has changed at {entry.url}; "
+            f"delete {record.with_suffix('')} if you saved it there, and {fix}"
         )
     return found
 
 
 def _unpack(entry: Entry, archive: Path, folder: Path) -> None:
-    """Write the archive's members to where the catalog wants them, volumes slice by slice."""
+    """Write the members of the archive to their places in the catalog, volumes slice by slice."""
     import tifffile
 
     try:
@@ -258,7 +262,10 @@ def _unpack(entry: Entry, archive: Path, folder: Path) -> None:
                 if place is None or info.is_dir():
                     continue
                 if ".." in PurePosixPath(place).parts:
-                    raise DatasetError(f"{archive.name} has a member {info.filename!r} that leaves its folder")
+                    raise DatasetError(
+                        f"{archive.name} from {entry.url} contains {info.filename!r}, which leads outside its folder; "
+                        "do not use this archive"
+                    )
                 (folder / place).parent.mkdir(parents=True, exist_ok=True)
                 content = file.read(info)
                 if "{" in place:
@@ -268,17 +275,17 @@ def _unpack(entry: Entry, archive: Path, folder: Path) -> None:
                     (folder / place).write_bytes(content)
     except (zipfile.BadZipFile, zlib.error) as error:
         raise DatasetError(
-            f"{archive.name} from {entry.url} is no intact zip file ({error}); try again later"
+            f"{archive.name} from {entry.url} is not an intact zip file ({error}); try again later"
         ) from error
     if not (folder / entry.folder).is_dir():
         raise DatasetError(
-            f"{archive.name} from {entry.url} holds nothing that starts with "
-            f"{' or '.join(start for start, _ in entry.members)}; the archive has changed since this version of septum"
+            f"{archive.name} from {entry.url} contains nothing that starts with "
+            f"{' or '.join(start for start, _ in entry.members)}; the archive has changed: update Septum"
         )
 
 
 def _place(entry: Entry, member: str) -> str | None:
-    """Return where on disk a member of the archive belongs; None: it is left."""
+    """Return the place of a member of the archive on disk; None if it is skipped."""
     for start, replacement in entry.members:
         if member.startswith(start):
             return replacement + member.removeprefix(start)
@@ -286,14 +293,14 @@ def _place(entry: Entry, member: str) -> str | None:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """Return what began it: "Connection refused", under three layers of libraries."""
+    """Return the innermost cause, such as "Connection refused" below three layers of libraries."""
     while error.__context__ is not None:
         error = error.__context__
     return error
 
 
 class _Bar:
-    """What pooch takes for a progress bar; hands the numbers on."""
+    """Looks like a progress bar to pooch, and passes the numbers on."""
 
     total = 0
 
@@ -305,7 +312,7 @@ class _Bar:
         self.progress(self.done, self.total)
 
     def reset(self) -> None:
-        """Keep the count: pooch resets only to fill the bar."""
+        """Keep the count; pooch resets the bar only to fill it."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written beside, then renamed."""
+"""Files appear whole or not at all: written under another name, then renamed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from septum.errors import OutputError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
-_READ_ONLY_FIX = "choose another folder or ask for the right to write there"
+_READ_ONLY_FIX = "choose another folder or get permission to write there"
 
 
 @contextmanager
 def output_errors(path: str | Path) -> Iterator[None]:
-    """Turn what keeps the system from writing to a path into one sentence, an OutputError."""
+    """Turn a failure to write to a path into one sentence, an OutputError."""
     try:
         yield
     except OSError as error:
@@ -26,60 +26,60 @@ def output_errors(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a path beside the wanted one to write to; it takes the wanted name when the block ends well.
+    """Yield a temporary path to write to; it is renamed to `path` when the block succeeds.
 
-    Missing folders are made. If the block fails nothing is left behind, and what was at `path` stays as it was;
-    what a killed process leaves (a hidden file ``.part.NAME``) is overwritten by the next attempt.
+    Missing folders are created. If the block fails, nothing is left behind and an existing file stays as it was. A
+    hidden file ``.part.NAME`` that a killed process left is overwritten by the next attempt.
 
     Parameters
     ----------
     path : path
-        Where the file shall appear. The path given has the same suffix.
+        Where the file will appear. The temporary path has the same suffix.
 
     Raises
     ------
     OutputError
-        If the disk is full, the folder is read-only, or anything else keeps the system from writing.
+        If the disk is full, the folder is read-only, or writing fails for another reason.
 
     Examples
     --------
-    >>> with atomic_path(folder / "answer.txt") as beside:      # doctest: +SKIP
-    ...     beside.write_text("42")
+    >>> with atomic_path(folder / "answer.txt") as temporary:      # doctest: +SKIP
+    ...     temporary.write_text("42")
     """
     path = Path(path)
-    beside = path.with_name(f".part.{path.name}")
+    temporary = path.with_name(f".part.{path.name}")
     try:
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield beside
-            os.replace(beside, path)
+            yield temporary
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise OutputError if it is plain before any work that a file cannot be written; makes and changes nothing."""
+    """Raise OutputError if a file obviously cannot be written. Nothing is created or changed."""
     path = Path(path)
     if path.is_dir():
-        raise OutputError(f"cannot write {path}: that is a folder; give the name of a file")
-    there = next(folder for folder in path.absolute().parents if folder.exists())
-    if not there.is_dir():
-        raise OutputError(f"cannot write {path}: {there} is a file, not a folder; choose another place")
-    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: it is a folder; give a file name")
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    if not existing.is_dir():
+        raise OutputError(f"cannot write {path}: {existing} is a file, not a folder; choose another folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: the folder is read-only; {_READ_ONLY_FIX}")
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file with the line ends given, whole or not at all."""
-    with atomic_path(path) as beside:
-        beside.write_text(text, encoding="utf-8", newline="")
+    """Write a UTF-8 text file with its line ends unchanged, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def _reason(error: OSError) -> str:
-    # NumPy reports a short write without an error number
+    # NumPy reports an incomplete write without an error number
     if error.errno in FULL or (error.errno is None and "requested and" in str(error)):
         return "the disk is full; free some space or choose another folder"
     if error.errno in READ_ONLY:
         return f"the folder is read-only; {_READ_ONLY_FIX}"
-    return f"{error.strerror or error}; choose another place"
+    return f"{error.strerror or error}; choose another folder"

@@ -1,4 +1,4 @@
-"""Arrays in memory, or in files that are mapped when they are looked at: so data sets may be larger than memory."""
+"""Arrays in memory, or in files that are mapped when used, so that data sets may be larger than memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from septum.errors import OutputError
 
-Keep = Callable[[np.ndarray], np.ndarray]  # what to do with an array that is needed later
+Keep = Callable[[np.ndarray], np.ndarray]  # where to keep an array for later
 
 Array = TypeVar("Array", np.ndarray, np.ndarray | None)
 
@@ -27,7 +27,7 @@ def in_memory(array: np.ndarray) -> np.ndarray:
 
 
 class InFiles:
-    """Writes each array to a file of a folder and returns it mapped, to be read only; OutputError without room."""
+    """Writes each array to a file in a folder and returns it mapped and read-only; OutputError if it does not fit."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,8 +40,8 @@ class InFiles:
             np.save(path, array)
         except OSError as error:
             raise OutputError(
-                f"cannot write {path}, which takes the place of {array.nbytes / 1e6:.0f} MB of memory "
-                f"({error.strerror}); make room there, or give the run a folder where there is more"
+                f"cannot write {path}, {array.nbytes / 1e6:.0f} MB of data that do not fit in memory "
+                f"({error.strerror}); free disk space there, or choose another --output"
             ) from None
         mapped: np.ndarray = np.load(path, mmap_mode="r")
         return mapped
@@ -49,7 +49,7 @@ class InFiles:
 
 @contextmanager
 def temporary_keep(keep: Keep) -> Iterator[Keep]:
-    """Give a way to keep arrays that are needed until the block ends: as the others, but files are then removed."""
+    """Yield a way to keep arrays until the block ends: like `keep`, but files are then removed."""
     if not isinstance(keep, InFiles):
         yield keep
         return
@@ -60,7 +60,7 @@ def temporary_keep(keep: Keep) -> Iterator[Keep]:
 
 @contextmanager
 def scratch_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder for a data set in files: without what a killed process left there, and removed at the end."""
+    """Yield a path for temporary files: what a killed process left there is removed, and all of it at the end."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         yield folder
@@ -69,9 +69,9 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
 
 
 class ArrayField(Generic[Array]):
-    """A field of a dataclass for an array. One that is a mapped file is mapped anew at every access.
+    """A dataclass field for an array. A mapped file is mapped again at every access.
 
-    So the process holds no more of it than what is in use: pages once read would otherwise count as its memory.
+    So only what is in use counts as memory of the process: pages stay counted as long as they are mapped.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -79,7 +79,7 @@ class ArrayField(Generic[Array]):
 
     def __get__(self, instance: Any, owner: type | None = None) -> Array:
         if instance is None:
-            raise AttributeError(self.name)  # tells dataclass that there is no default
+            raise AttributeError(self.name)  # no default, as far as dataclass is concerned
         value = instance.__dict__[self.name]
         return cast(Array, value() if isinstance(value, partial) else value)
 
@@ -88,10 +88,10 @@ class ArrayField(Generic[Array]):
 
 
 def is_mapped(array: object) -> bool:
-    """Whether an array is a whole file that is mapped and cannot be changed."""
+    """Whether an array is a whole file, mapped read-only."""
     if not isinstance(array, np.memmap) or array.mode != "r" or array.filename is None:
         return False
-    return isinstance(array.base, mmap.mmap)  # a part of one has the whole as its base
+    return isinstance(array.base, mmap.mmap)  # the base of a part is the whole array
 
 
 def _mapping(array: Any) -> Callable[[], np.ndarray]:

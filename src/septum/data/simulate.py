@@ -1,7 +1,7 @@
 """Simulated micrographs with exact truth: touching nuclei, cell membranes, and a video of moving cells.
 
-Everything is a function of the seed. The truth is drawn first and the picture is made from it, so that the labels are
-right to the pixel, which no annotated photograph is.
+Everything is a function of the seed. The truth is drawn first and the image is made from it, so the labels are exact to
+the pixel, unlike those of any annotated photograph.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from scipy.spatial import cKDTree
 
 from septum.errors import ConfigError
 
-SMALLEST_DIAMETER = 12  # px: the smallest mean diameter at which every cell stays five pixels wide, however crowded
+SMALLEST_DIAMETER = 12  # px; with a smaller mean diameter, crowded cells may get narrower than five pixels
 _DISC = np.hypot(*np.mgrid[-2:3, -2:3]) < 2.5  # five pixels wide
 
 
 def cells(
     shape: tuple[int, int], n: int, seed: int, *, touching: bool = True, diameter: float = 20.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw fluorescent nuclei: bright blobs, blurred, under uneven light, with noise.
+    """Draw fluorescent nuclei: bright blobs with blur, uneven illumination and noise.
 
     Parameters
     ----------
     shape : (Y, X)
         Size of the image, pixels.
     n : int
-        Number of nuclei; exactly as many are drawn.
+        Number of nuclei.
     seed : int
-        Same seed, same picture.
+        Same seed, same image.
     touching : bool
-        True: most nuclei lie in clusters and touch. False: at least two pixels of background between any two.
+        True: most nuclei touch in clusters. False: at least two pixels of background lie between any two.
     diameter : float, pixels
         Mean diameter, at least 12.
 
@@ -70,7 +70,7 @@ def cells(
 
 
 def membranes(shape: tuple[int, int], n: int, seed: int, *, thickness: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw an electron micrograph of tissue: cells side by side, parted by dark membranes, with dark organelles inside.
+    """Draw an electron micrograph of tissue: adjacent cells, separated by dark membranes, with dark organelles inside.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def membranes(shape: tuple[int, int], n: int, seed: int, *, thickness: float = 4
     n : int
         Number of cells, at least 2. Their interiors are n components (4-connected) of class 1.
     seed : int
-        Same seed, same picture.
+        Same seed, same image.
     thickness : float, pixels
         Width of the membranes, at least 3.
 
@@ -92,7 +92,7 @@ def membranes(shape: tuple[int, int], n: int, seed: int, *, thickness: float = 4
     Raises
     ------
     ConfigError
-        If the membranes are too thin to part the cells, or the cells too many for the image.
+        If the membranes are too thin to separate the cells, or there are too many cells for the image.
 
     Examples
     --------
@@ -101,13 +101,13 @@ def membranes(shape: tuple[int, int], n: int, seed: int, *, thickness: float = 4
     ((1, 96, 128), dtype('uint8'), 12)
     """
     if thickness < 3 or n < 2:
-        raise ConfigError(f"membranes need a thickness of 3 px and two cells to part, got {thickness:g} px and n = {n}")
+        raise ConfigError(f"thickness must be at least 3 px and n at least 2 cells, got {thickness:g} px and n = {n}")
     rng = np.random.default_rng(seed)
     size = float(np.sqrt(shape[0] * shape[1] / n))  # of one cell
     if size < 6 * thickness:
         raise ConfigError(
-            f"{n} cells in {shape[0]} x {shape[1]} px are {size:.0f} px wide, which is too small for membranes of "
-            f"{thickness:g} px; ask for at most {int(shape[0] * shape[1] / (6 * thickness) ** 2)}"
+            f"{n} cells in {shape[0]} x {shape[1]} px are {size:.0f} px wide, too small for "
+            f"membranes of {thickness:g} px; draw at most {int(shape[0] * shape[1] / (6 * thickness) ** 2)} cells"
         )
     centres = _scatter(shape, n, 0.6 * size, rng, margin=0.2 * size, clusters=False)
     yx = np.moveaxis(np.indices(shape), 0, -1).astype(float)  # (Y, X, 2)
@@ -138,23 +138,23 @@ def ctc_video(
     n: int = 8,
     partly: Collection[int] = (),
 ) -> None:
-    """Write a video of moving cells as sequence 01 of a Cell Tracking Challenge data set.
+    """Write a video of moving cells as video 01 of a Cell Tracking Challenge data set.
 
-    Files: ``01/tTTT.tif`` (uint8), ``01_GT/SEG/man_segTTT.tif`` and ``01_GT/TRA/man_trackTTT.tif`` (uint16, the same
-    number for a cell in every frame), ``01_GT/TRA/man_track.txt`` (number, first frame, last frame, parent 0).
+    Files: ``01/tTTT.tif`` (uint8), ``01_GT/SEG/man_segTTT.tif`` and ``01_GT/TRA/man_trackTTT.tif`` (uint16, a cell has
+    the same label in every frame), ``01_GT/TRA/man_track.txt`` (label, first frame, last frame, parent 0).
 
     Parameters
     ----------
     folder : path
-        Where ``01`` and ``01_GT`` are made.
+        Where ``01`` and ``01_GT`` are created.
     frames, seed : int
         Number of frames; same seed, same video.
     shape : (Y, X)
         Size of a frame, pixels.
     n : int
-        Number of cells, of 20 px; all of them live from the first frame to the last.
+        Number of cells, 20 px wide; all of them are in every frame.
     partly : collection of int
-        Frames in which only every second cell is annotated in SEG. TRA always marks every cell.
+        Frames where SEG annotates only every second cell. TRA always marks every cell.
 
     Raises
     ------
@@ -186,13 +186,13 @@ def ctc_video(
 def _scatter(
     shape: tuple[int, int], n: int, spacing: float, rng: np.random.Generator, *, margin: float, clusters: bool
 ) -> np.ndarray:
-    """Return (n, 2) centres no nearer to each other than `spacing`, nor to the image's edge than `margin`."""
+    """Return (n, 2) centres at least `spacing` from each other and `margin` from the edge of the image."""
     low, high = np.full(2, margin), np.array(shape) - 1 - margin
     centres = np.empty((0, 2))
     for _ in range(200 * n):
         if len(centres) == n:
             break
-        if clusters and len(centres) and rng.random() < 0.8:  # beside one that is there
+        if clusters and len(centres) and rng.random() < 0.8:  # beside an existing one
             angle = rng.uniform(0, 2 * np.pi)
             step = rng.uniform(1.0, 1.2) * spacing
             centre = centres[rng.integers(len(centres))] + step * np.array([np.sin(angle), np.cos(angle)])
@@ -203,14 +203,14 @@ def _scatter(
             centres = np.vstack([centres, centre])
     if len(centres) < n:
         raise ConfigError(
-            f"{n} cells {spacing:.0f} px apart do not fit in {shape[0]} x {shape[1]} px, {len(centres)} did; "
-            "ask for fewer or for a larger image"
+            f"{n} cells {spacing:.0f} px apart do not fit in {shape[0]} x {shape[1]} px, only {len(centres)} did; "
+            "draw fewer cells or a larger image"
         )
     return centres
 
 
 def _outlines(n: int, diameter: float, rng: np.random.Generator) -> np.ndarray:
-    """Return (n, 5): radius, then amplitude and phase of the two harmonics that make a circle a nucleus."""
+    """Return (n, 5): radius, then amplitude and phase of two harmonics that deform a circle into a nucleus."""
     return np.stack(
         [
             rng.uniform(0.42, 0.55, n) * diameter,
@@ -224,7 +224,7 @@ def _outlines(n: int, diameter: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw(shape: tuple[int, int], centres: np.ndarray, outlines: np.ndarray) -> np.ndarray:
-    """Return (Y, X) int32 labels: a pixel belongs to the cell in which it lies deepest; then each cell is opened."""
+    """Return (Y, X) int32 labels: a pixel belongs to the cell in which it lies deepest; each cell is then opened."""
     depth = np.ones(shape)  # distance from the centre in units of the radius in that direction
     owner = np.zeros(shape, np.int32)
     windows = []
@@ -248,7 +248,7 @@ def _draw(shape: tuple[int, int], centres: np.ndarray, outlines: np.ndarray) -> 
 
 
 def _move(centres: np.ndarray, shape: tuple[int, int], diameter: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the centres after one random step each, of about two pixels; who would come too near to another stays."""
+    """Move each centre by a random step of about two pixels, unless that brings it too close to another."""
     centres = centres.copy()
     margin = 0.25 * diameter
     for i in range(len(centres)):
@@ -261,7 +261,7 @@ def _move(centres: np.ndarray, shape: tuple[int, int], diameter: float, rng: np.
 def _fluorescence(
     labels: np.ndarray, brightness: np.ndarray, light_from: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the (1, Y, X) uint8 picture of nuclei: chromatin, blur, uneven light, background, photon noise."""
+    """Return the (1, Y, X) uint8 image of nuclei: chromatin, blur, uneven illumination, background, photon noise."""
     nuclei = np.concatenate([[0.0], brightness])[labels] * (1 + 0.15 * _smooth_noise(labels.shape, 2, rng))
     y, x = (np.linspace(-1, 1, side) for side in labels.shape)
     light = 0.75 + 0.25 * (np.sin(light_from) * y[:, None] + np.cos(light_from) * x[None, :])
@@ -270,13 +270,13 @@ def _fluorescence(
 
 
 def _smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Return Gaussian noise, correlated over `sigma` pixels, with unit variance."""
+    """Return Gaussian noise of unit variance, correlated over `sigma` pixels."""
     noise: np.ndarray = ndimage.gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
     noise /= noise.std()
     return noise
 
 
 def _to_uint8(grey: np.ndarray) -> np.ndarray:
-    """Return (1, Y, X) uint8 of a (Y, X) picture in 0..1, clipped."""
+    """Return a (Y, X) image in 0..1 as (1, Y, X) uint8, clipped."""
     pixels: np.ndarray = np.round(255 * np.clip(grey, 0, 1))
     return pixels.astype(np.uint8).reshape(1, *grey.shape)

@@ -1,4 +1,4 @@
-"""Results that are written chunk by chunk, in any order, by any number of processes: OME-Zarr 0.5, and TIFF from it."""
+"""Results written chunk by chunk, in any order and by any number of processes: OME-Zarr 0.5, and TIFF made from it."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 OutputKind = Literal["labels", "classes", "probabilities"]
 
 DTYPES = {"labels": ("uint32",), "classes": ("uint8",), "probabilities": ("uint8", "float16")}
-SMALLEST_LEVEL = 512  # pixels: a pyramid ends with the first level that is no larger
-COMPRESSION_LEVEL = 3  # of zstd, which gives the same bytes every time with one thread
+SMALLEST_LEVEL = 512  # pixels; a pyramid ends with the first level that is not larger
+COMPRESSION_LEVEL = 3  # of zstd, which writes the same bytes every time with one thread
 TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 TIFF_TILE = 512
-TIFF_BAND = 8192  # pixels along a row of tiles that are read at once
-CLASSIC_TIFF_BYTES = 2**32 - 2**25  # what fits with room for the metadata; more needs BigTIFF
+TIFF_BAND = 8192  # pixels along a row of tiles, read at once
+CLASSIC_TIFF_BYTES = 2**32 - 2**25  # with room for metadata; more needs BigTIFF
 
 
 @dataclass(frozen=True, eq=False)
 class ZarrSink:
     """One frame of one resolution level of an output: a Sink, and a Source of what was written.
 
-    A chunk is written beside and then renamed, so that one that is there is done, whoever wrote it.
+    A chunk is written under another name and then renamed, so a chunk that exists is complete, whoever wrote it.
     """
 
     array: zarr.Array
-    place: dict[str, int]  # where the frame is along t and z
+    place: dict[str, int]  # position of the frame along t and z
     pixel_size: PixelSize | None
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the values as stored."""
+        """Data type as stored."""
         dtype: np.dtype = np.dtype(self.array.dtype)
         return dtype
 
@@ -59,22 +59,22 @@ class ZarrSink:
 
     @property
     def chunk(self) -> tuple[int, int]:
-        """(Y, X) pixels of a chunk; all K values of a pixel are in one."""
+        """(Y, X) pixels of a chunk; it contains all K values of its pixels."""
         size = self._size(self.array.chunks)
         return size["y"], size["x"]
 
     def read(self, region: Region) -> np.ndarray:
-        """Return (K, y, x) values of a region as stored, 0 where nothing was written."""
+        """Return the (K, y, x) values of a region as stored, 0 where nothing was written."""
         values: np.ndarray = np.asarray(self.array[self._index(region)])
         return values.reshape(-1, *values.shape[-2:])
 
     def write(self, region: Region, array: np.ndarray) -> None:
-        """Keep (K, y, x) values of whole chunks; probabilities from 0 to 1 are rounded to the stored type.
+        """Write the (K, y, x) values of whole chunks; probabilities from 0 to 1 are rounded to the stored type.
 
         Raises
         ------
         OutputError
-            If the disk is full or the folder read-only.
+            If the disk is full or the folder is read-only.
         """
         for part, step, size in zip(region, self.chunk, self.shape[1:], strict=True):
             if part.start % step or (part.stop % step and part.stop != size):
@@ -86,7 +86,7 @@ class ZarrSink:
             self.array[self._index(region)] = values
 
     def is_done(self, region: Region) -> bool:
-        """Whether all chunks of a region are there."""
+        """Whether all chunks of a region exist."""
         folder = _root(self.array) / self.array.path
         for y, x in cells_of(region, self.chunk):
             at = {**self.place, "c": 0, "y": y, "x": x}
@@ -110,7 +110,7 @@ class ZarrSink:
 
 @dataclass(frozen=True, eq=False)
 class ZarrOutput:
-    """An OME-Zarr image that is being written: at full resolution by its sinks, then `finish` makes the pyramid."""
+    """An OME-Zarr image being written: at full resolution by its sinks, then `finish` makes the pyramid."""
 
     path: Path
     kind: OutputKind
@@ -123,19 +123,19 @@ class ZarrOutput:
         return self.levels[0]
 
     def finish(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Make the coarser levels from what was written, and remove what killed writers left.
+        """Make the coarser levels from what was written, and remove files that killed writers left.
 
-        Labels and classes are every second pixel, probabilities the mean of four. What is there already is kept.
+        Labels and classes take every second pixel, probabilities the mean of four. Existing chunks are kept.
 
         Parameters
         ----------
-        progress : function of (done, all), optional
+        progress : function of (done, total), optional
             Called after every chunk.
 
         Raises
         ------
         OutputError
-            If the disk is full or the folder read-only.
+            If the disk is full or the folder is read-only.
         """
         todo = [
             (fine, coarse, region)
@@ -165,30 +165,30 @@ def create_zarr(
     pixel_size: PixelSize | None = None,
     origin: tuple[int, int] = (0, 0),
 ) -> ZarrOutput:
-    """Make an OME-Zarr image to write to, or open it again if it is there with the same layout.
+    """Create an OME-Zarr image to write to, or open an existing one with the same layout.
 
     Parameters
     ----------
     path : path
-        A folder, by custom called ``NAME.ome.zarr``. ``IMAGE.ome.zarr/labels/NAME`` puts labels into an image.
+        A folder, usually ``NAME.ome.zarr``. ``IMAGE.ome.zarr/labels/NAME`` puts labels into an image.
     kind : str
         ``labels`` (uint32), ``classes`` (uint8) or ``probabilities`` (uint8 or float16, one channel per class).
     shape : (K, Y, X)
-        Of a frame. K is 1 for labels and classes.
+        Shape of a frame. K is 1 for labels and classes.
     chunk : (Y, X)
-        Pixels per chunk, the unit that is written.
+        Pixels per chunk, the unit of writing.
     dtype : str, optional
-        ``float16`` for probabilities that are not rounded to 8 bit.
+        ``float16`` for probabilities that should not be rounded to 8 bit.
     grid : sequence of (axis, length)
-        The frames, as an `ImageFile` has them. Axes other than T and Z become one axis Z.
+        The frames, as in `ImageFile.grid`. Axes other than T and Z become one axis Z.
     pixel_size : (y, x) in micrometre per pixel, optional
     origin : (y, x)
-        Where the first pixel lies in the image, in pixels: a region is shown in its place.
+        Position of the first pixel in the image, in pixels, so that viewers show a region in its place.
 
     Raises
     ------
     OutputError
-        If something else is there, or nothing can be written.
+        If something else exists there, or nothing can be written.
     """
     import zarr
     from zarr.codecs import ZstdCodec
@@ -206,7 +206,7 @@ def create_zarr(
     with output_errors(path):
         begun = path.exists() and any(entry.suffix != ".partial" for entry in path.iterdir())
         if begun and _attributes(path) != attributes:
-            raise OutputError(f"{path} exists and holds something else; choose another name, or remove it")
+            raise OutputError(f"{path} exists with other contents; choose another name, or remove it")
         group = zarr.open_group(path, mode="a", attributes=attributes)
         for level, (height, width) in enumerate(levels):
             size = {**length, "c": shape[0], "y": height, "x": width}
@@ -215,8 +215,8 @@ def create_zarr(
             if str(level) in group:
                 found = group[str(level)]
                 if (found.shape, found.chunks, found.dtype) != layout:
-                    there = f"{found.dtype} {found.shape} in chunks of {found.chunks}"
-                    raise OutputError(f"{path} exists with {there}; choose another name, or remove it")
+                    existing = f"{found.dtype} {found.shape} in chunks of {found.chunks}"
+                    raise OutputError(f"{path} exists with {existing}; choose another name, or remove it")
                 continue
             group.create_array(
                 str(level),
@@ -232,13 +232,13 @@ def create_zarr(
 
 
 def open_zarr_output(path: str | Path) -> ZarrOutput:
-    """Open what `create_zarr` made, to go on writing."""
+    """Open what `create_zarr` made, to continue writing."""
     import zarr
 
     path = Path(path)
     attributes = _attributes(path)
     if "septum" not in attributes:
-        raise OutputError(f"{path} is no result of Septum that could be gone on with; choose another name")
+        raise OutputError(f"{path} is not a result of Septum that can be continued; choose another name")
     group = zarr.open_group(path, mode="r+")
     grid = attributes["septum"]["grid"]
     places = _places(grid)
@@ -247,16 +247,18 @@ def open_zarr_output(path: str | Path) -> ZarrOutput:
     for level in image["datasets"]:
         scale = level["coordinateTransformations"][0]["scale"]
         pixel_size = (scale[-2], scale[-1]) if "unit" in image["axes"][-1] else None
-        array = group[level["path"]].with_config({"write_empty_chunks": True})  # a chunk of zeros is done, too
+        array = group[level["path"]].with_config(
+            {"write_empty_chunks": True}
+        )  # so that a chunk of zeros exists when done
         levels.append(tuple(ZarrSink(array, place, pixel_size) for place in places))
     y, x = attributes["septum"]["origin"]
     return ZarrOutput(path, attributes["septum"]["kind"], tuple(levels), (y, x))
 
 
 def write_tiff(path: str | Path, output: ZarrOutput) -> None:
-    """Write a finished output as tiled OME-TIFF with its pyramid, whole or not at all: the same bytes every time.
+    """Write a finished output as a tiled OME-TIFF with its pyramid, whole or not at all. Same pixels, same bytes.
 
-    It is a BigTIFF where its pixels may need more than 4 GB. OME-TIFF knows no float16: it becomes float32.
+    It is a BigTIFF if its pixels may need more than 4 GB. OME-TIFF has no float16, which becomes float32.
 
     Raises
     ------
@@ -299,7 +301,7 @@ def write_tiff(path: str | Path, output: ZarrOutput) -> None:
 
 
 def quantize(values: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
-    """Return values in the type that is stored: probabilities in 0..1 become 0..255 for uint8.
+    """Return values in the stored type: for uint8, probabilities in 0..1 become 0..255.
 
     Examples
     --------
@@ -312,7 +314,7 @@ def quantize(values: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
 
 
 def halve(values: np.ndarray) -> np.ndarray:
-    """Return the mean of every 2 x 2 pixels of (K, y, x) uint8 or float16; at an odd edge, of those that are there.
+    """Return the mean of every 2 x 2 pixels of (K, y, x) uint8 or float16; at an odd edge, of those that exist.
 
     Examples
     --------
@@ -336,14 +338,14 @@ def _halvings(shape: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _lengths(grid: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """The axes that frames have in an output, with their lengths."""
+    """Return the axes of the frames in an output, with their lengths."""
     if all(axis in "TZ" for axis, _ in grid):
         return {axis.lower(): n for axis, n in grid}
     return {"z": math.prod(n for _, n in grid)}
 
 
 def _places(grid: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
-    """Where every frame is along the axes of an output."""
+    """Return the position of every frame along the axes of an output."""
     count = math.prod(n for _, n in grid)
     if not all(axis in "TZ" for axis, _ in grid):
         return [{"z": number} for number in range(count)]
@@ -354,7 +356,7 @@ def _places(grid: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
 def _metadata(
     path: Path, kind: OutputKind, axes: list[str], levels: int, pixel_size: PixelSize | None, origin: tuple[int, int]
 ) -> dict[str, Any]:
-    """OME-Zarr metadata. A pixel of every second lies where its first pixel does, a mean in the middle of its four."""
+    """Return OME-Zarr metadata. An every-second pixel lies where the pixel lay, a mean in the middle of its four."""
     size = {"y": pixel_size[0], "x": pixel_size[1]} if pixel_size else {"y": 1.0, "x": 1.0}
     unit = {"unit": "micrometer"} if pixel_size else {}
     datasets = []
@@ -380,7 +382,7 @@ def _metadata(
 
 
 def _list_label(path: Path) -> None:
-    """Name a label image in the group that holds it, as OME-Zarr asks."""
+    """List a label image in its group, as OME-Zarr requires."""
     import zarr
 
     group = zarr.open_group(path.parent, mode="a")
@@ -394,7 +396,7 @@ def _attributes(path: Path) -> dict[str, Any]:
 
     try:
         return dict(zarr.open_group(path, mode="r").attrs)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # no group, or damaged
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not a group, or damaged
         return {}
 
 
@@ -403,7 +405,7 @@ def _root(array: zarr.Array) -> Path:
 
 
 def _uuid_of(output: ZarrOutput) -> uuid.UUID:
-    """A UUID that follows from the pixels at full resolution."""
+    """Return a UUID derived from the pixels at full resolution."""
     digest = hashlib.sha256()
     folder = output.path / output.frames[0].array.path
     for file in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
