@@ -21,7 +21,7 @@ def arrays():
 
 @pytest.fixture(scope="module")
 def model(arrays):
-    return septum.train(*arrays, steps=3, settings=SMALL, progress=None)
+    return septum.train(*arrays, steps=3, settings=SMALL, log=None)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def model(arrays):
 )
 def test_wrong_options_are_refused(arrays, options, message):
     with pytest.raises(ConfigError) as error:
-        septum.train(*arrays, progress=None, **options)
+        septum.train(*arrays, log=None, **options)
     assert str(error.value).startswith(message)
 
 
@@ -56,12 +56,12 @@ def test_a_budget_is_text_or_seconds(arrays, monkeypatch, budget, seconds):
 
     monkeypatch.setattr(api, "fit", fit)
     with pytest.raises(KeyboardInterrupt):
-        septum.train(*arrays, budget=budget, progress=None)
+        septum.train(*arrays, budget=budget, log=None)
     assert [request.budget for request in requests] == [seconds]
 
 
 def test_steps_may_be_among_the_settings(arrays, model):
-    other = septum.train(*arrays, settings={**SMALL, "steps": 3}, progress=None)
+    other = septum.train(*arrays, settings={**SMALL, "steps": 3}, log=None)
     assert other.card == model.card
 
 
@@ -69,8 +69,8 @@ def test_progress_is_printed_or_passed_on_or_silent(arrays, model, capsys):
     lines, records = [], []
     septum.train(*arrays, steps=3, settings=SMALL)
     printed = capsys.readouterr().out
-    septum.train(*arrays, steps=3, settings=SMALL, progress=lines.append, on_record=records.append)
-    septum.train(*arrays, steps=3, settings=SMALL, progress=None)
+    septum.train(*arrays, steps=3, settings=SMALL, log=lines.append, on_record=records.append)
+    septum.train(*arrays, steps=3, settings=SMALL, log=None)
     assert printed == "\n".join(lines) + "\n"
     assert capsys.readouterr() == ("", "")
     assert lines[0] == "3 images in memory"

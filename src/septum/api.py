@@ -43,7 +43,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
     device: str | torch.device = "auto",
-    progress: Callable[[str], object] | None = print,
+    log: Callable[[str], object] | None = print,
     on_record: Callable[[Record], object] | None = None,
 ) -> Model:
     """Train a network on annotated images.
@@ -75,8 +75,9 @@ def train(
         Run folder to write: settings, log, checkpoint and model. By default nothing is kept on disk.
     device : str or torch.device
         ``"auto"`` (the first of ``"cuda"``, ``"mps"`` and ``"cpu"`` that is available) or a device by name.
-    progress : function of str, optional
-        Called with a line of text at the start, after every validation and at the end. None: silent.
+    log : function of str, optional
+        Called with a line of text at the start, after every validation and at the end; by default the line is printed.
+        None: silent.
     on_record : function of Record, optional
         Called with every record of `septum.training.records`, such as `StepDone` (step, steps, loss, eta in seconds)
         and `Validated` (step, scores), for a progress bar or a plot of your own.
@@ -103,9 +104,9 @@ def train(
     """
 
     def report(record: Record) -> None:
-        if progress is not None:
+        if log is not None:
             for line in describe(record):
-                progress(line)
+                log(line)
         if on_record is not None:
             on_record(record)
 

@@ -93,7 +93,7 @@ def evaluate_arrays(
     invert: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Evaluation:
-    """Score arrays, like `evaluate_files`.
+    """Score predictions against the truth.
 
     Parameters
     ----------
@@ -108,8 +108,28 @@ def evaluate_arrays(
         For the report.
     pixel_size : (y, x) in micrometre per pixel, optional
         For distances in micrometres.
-    kind, metrics, invert, progress
-        As in `evaluate_files`.
+    kind : {"instances", "classes"}, optional
+        What the labels mean. By default detected from the truth; `Evaluation.notes` reports it.
+    metrics : sequence of {"matching", "overlap", "isbi", "ctc"}, optional
+        By default those that fit the data; `Evaluation.measures` says which, and why.
+    invert : bool
+        Score the inverse of maps or masks, for predictions whose foreground is the membranes.
+    progress : function of (done, total), optional
+        Called after every image.
+
+    Returns
+    -------
+    Evaluation
+        `scores` (name -> value with its 95 % interval), `images` (one record per image); `print` shows all of it.
+
+    Raises
+    ------
+    DatasetError
+        Not as many predictions as truths.
+    ImageError
+        Shapes that differ, labels that are not whole numbers, an empty truth, probabilities outside 0..1.
+    ConfigError
+        Measures that are unknown or do not fit the data.
 
     Examples
     --------
