@@ -181,6 +181,11 @@ def test_labels_in_an_image_are_listed_and_valid(tmp_path):
     np.testing.assert_array_equal(open_image(tmp_path / "a.zarr/labels/cells").frames[0].read(), values[0])
 
 
+def test_a_folder_called_labels_that_is_in_no_image_stays_a_folder(tmp_path):
+    make(tmp_path / "labels" / "a.ome.zarr")
+    assert [entry.name for entry in (tmp_path / "labels").iterdir()] == ["a.ome.zarr"]
+
+
 def test_an_output_of_another_layout_is_not_touched(tmp_path):
     output, values = make(tmp_path / "a.zarr")
     fill(output, values)

@@ -389,7 +389,9 @@ def test_one_ignore_mask_is_for_one_image(tmp_path):
     write(tmp_path / "others", c=ignore)
     found = evaluate_files(tmp_path / "mask.tif", tmp_path / "truth.tif", ignore=tmp_path / "skip.tif")
     assert found.scores == evaluate_arrays(predictions[:1], truths[:1], ignore=[ignore > 0]).scores
-    with pytest.raises(DatasetError, match="one file for 2 images"):
+    with pytest.raises(
+        DatasetError, match=r"skip.tif is a single file for 2 images; give a folder with one file per image"
+    ):
         evaluate_files(tmp_path / "masks", tmp_path / "truth", ignore=tmp_path / "skip.tif")
     with pytest.raises(DatasetError, match="no file for any of the images"):
         evaluate_files(tmp_path / "masks", tmp_path / "truth", ignore=tmp_path / "others")

@@ -165,7 +165,7 @@ def test_what_has_no_partner_is_named(tmp_path):
     for name in ("cell1", "more"):
         (out / f"{name}.tif").unlink()
     assert refused(out, truth, images=empty) == (
-        f"{empty} has no file for any of the images, such as cell_1.tif; give both the same names"
+        f"{empty} has no file for any of the images, such as cell_1.tif; use the same names as the truth"
     )
     write(tmp_path, "out/cell_1.png")
     assert refused(out, truth) == (

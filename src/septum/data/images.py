@@ -393,8 +393,8 @@ def write_png(path: str | Path, rgb: np.ndarray) -> None:
     """Write a (Y, X, 3) uint8 picture, whole or not at all."""
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ImageError(f"a picture for {path} must be (Y, X, 3) uint8, got {rgb.dtype} {rgb.shape}")
-    with atomic_path(path) as beside:
-        Image.fromarray(rgb).save(beside, format="PNG")
+    with atomic_path(path) as temporary:
+        Image.fromarray(rgb).save(temporary, format="PNG")
 
 
 def _write_tiff(
@@ -404,9 +404,9 @@ def _write_tiff(
     metadata = {"axes": axes, **({"unit": "um"} if imagej and pixel_size else {})}
     # ImageJ stores pixels per unit (here micrometre), plain TIFF per centimetre
     per_pixel = (1.0 if imagej else 1e-4) * np.array(pixel_size) if pixel_size else None
-    with atomic_path(path) as beside:
+    with atomic_path(path) as temporary:
         tifffile.imwrite(
-            beside,
+            temporary,
             array,
             imagej=imagej,
             bigtiff=array.nbytes >= CLASSIC_TIFF_BYTES,

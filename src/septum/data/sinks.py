@@ -17,6 +17,7 @@ import tifffile
 from septum.core.region import Region, cells_of, clip, scale
 from septum.core.tiling import blocks
 from septum.data.files import atomic_path, output_errors
+from septum.data.omezarr import is_zarr
 from septum.data.stored import PixelSize
 from septum.errors import OutputError
 
@@ -226,7 +227,7 @@ def create_zarr(
                 compressors=ZstdCodec(level=COMPRESSION_LEVEL),
                 dimension_names=axes,
             )
-        if path.parent.name == "labels":
+        if _is_in_image(path):
             _list_label(path)
     return open_zarr_output(path)
 
@@ -281,8 +282,8 @@ def write_tiff(path: str | Path, output: ZarrOutput) -> None:
                 for name, value in ((f"Position{axis}", start * step), (f"Position{axis}Unit", "µm"))
             }
     with (
-        atomic_path(path) as beside,
-        tifffile.TiffWriter(beside, ome=True, bigtiff=pixels * dtype.itemsize >= CLASSIC_TIFF_BYTES) as tif,
+        atomic_path(path) as temporary,
+        tifffile.TiffWriter(temporary, ome=True, bigtiff=pixels * dtype.itemsize >= CLASSIC_TIFF_BYTES) as tif,
     ):
         for number, level in enumerate(output.levels):
             whole = {"subifds": len(output.levels) - 1, "metadata": metadata}
@@ -376,9 +377,14 @@ def _metadata(
     image = {"name": kind, "type": "mean" if kind == "probabilities" else "every second pixel"}
     metadata: dict[str, Any] = {"version": "0.5", "multiscales": [image | {"axes": described, "datasets": datasets}]}
     if kind != "probabilities":
-        inside = path.parent.name == "labels"
-        metadata["image-label"] = {"version": "0.5"} | ({"source": {"image": "../../"}} if inside else {})
+        source = {"source": {"image": "../../"}} if _is_in_image(path) else {}
+        metadata["image-label"] = {"version": "0.5"} | source
     return metadata
+
+
+def _is_in_image(path: Path) -> bool:
+    """Whether a path is that of a label image inside an OME-Zarr image, not just in a folder called labels."""
+    return path.parent.name == "labels" and is_zarr(path.parent.parent)
 
 
 def _list_label(path: Path) -> None:

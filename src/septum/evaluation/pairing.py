@@ -29,7 +29,7 @@ from septum.words import count
 
 @dataclass(frozen=True)
 class _Files:
-    """What a folder holds: label images, probability maps and plain images by the name of the image."""
+    """The files of a folder: label images, probability maps and plain images, by the image they belong to."""
 
     labels: dict[str, Path] = field(default_factory=dict)
     maps: dict[str, Path] = field(default_factory=dict)
@@ -47,14 +47,15 @@ def cases_from_files(
 
     1. Truth of the Cell Tracking Challenge (``01_GT``, ``01_GT/SEG``, the video ``01``, or a folder of videos) with
        ``01_RES/maskTTT.tif``, or ``tTTT_labels.tif`` as ``septum predict`` writes them for its frames.
-    2. Two files, or a file and the folder that holds its partner.
+    2. Two files, or a file and a folder with a file of the same name.
     3. Two folders: a prediction ``a.tif``, ``a_labels.tif`` (or ``_mask``, ``_masks``) or ``a_probabilities.tif`` for
-       each truth ``a.tif``, ``a_labels.tif``, ..., or ImageJ ROIs ``a.zip``. A folder with ``labels/`` stands for that.
+       each truth ``a.tif``, ``a_labels.tif``, ..., or ImageJ ROIs ``a.zip``. In a folder with ``labels/``, that is the
+       truth.
 
-    Stacks are paired page by page. Ignore masks and images are looked for in ``ignore/`` and ``images/`` beside the
-    truth unless they are given; if there are none, images are those that ``septum predict`` recorded beside its
-    results. In a challenge folder images are those of the video unless they are given, and both are
-    ``tTTT.tif`` or ``maskTTT.tif``, with a folder per video if there are several.
+    Stacks are paired page by page. Unless ignore masks and images are given, they come from ``ignore/`` and ``images/``
+    beside the truth; without ``images/``, from what ``septum predict`` recorded beside its results. In a challenge
+    folder, images are those of the video unless given. There, ignore masks and images are ``tTTT.tif`` or
+    ``maskTTT.tif``, in a folder per video if there are several.
 
     Raises
     ------
@@ -74,8 +75,8 @@ def cases_from_files(
         truth = truth / "labels"
     folder = truth if is_folder(truth) else truth.parent
     wanted, found = _list(truth), _list(predictions)
-    for path, held in ((truth, wanted.names), (predictions, found.names)):
-        if not held:
+    for path, names in ((truth, wanted.names), (predictions, found.names)):
+        if not names:
             suffixes = " ".join((*IMAGE_SUFFIXES, ROI_SUFFIX))
             raise DatasetError(f"{path} has no label image; Septum reads {suffixes} and OME-Zarr")
     masks = _beside(wanted.names, ignore, folder.parent / "ignore")
@@ -121,7 +122,7 @@ def cases_from_files(
 
 
 def _list(path: Path) -> _Files:
-    """Sort the files of a folder, or of the folder of one file, by what they are and whose they are."""
+    """Sort the files of a folder (or a single file) by kind and by the image they belong to."""
     folder = path if is_folder(path) else path.parent
     files = [file for file in visible_entries(folder) if (is_image(file) or is_roi(file)) and not is_overlay(file)]
     maps = _one_each(filter(is_map, files))
@@ -130,7 +131,7 @@ def _list(path: Path) -> _Files:
         return _Files({}, {name: path}) if is_map(path) else _Files({name: path}, _of_name(name, maps))
     plain = [file for file in files if not is_map(file) and not is_label(file)]
     labels = [file for file in files if is_label(file)]
-    # where some files are called a_labels.tif, the others are images
+    # if some files are named like a_labels.tif, the others are images
     return _Files(_one_each(labels or plain), maps, _one_each(plain) if labels else {})
 
 
@@ -142,7 +143,9 @@ def _beside(names: Sequence[str], given: Path | None, default: Path) -> dict[str
     """Ignore masks or images by the name of the truth: those given, or those of a folder that need not exist."""
     if given is not None and not is_folder(given):
         if len(names) > 1:
-            raise DatasetError(f"{given} is one file for {len(names)} images; give a folder with files of their names")
+            raise DatasetError(
+                f"{given} is a single file for {len(names)} images; give a folder with one file per image"
+            )
         return dict.fromkeys(names, given)
     found = _one_each(filter(is_image, visible_entries(default if given is None else given)), names)
     if given is not None and not set(names) & set(found):
@@ -151,7 +154,9 @@ def _beside(names: Sequence[str], given: Path | None, default: Path) -> dict[str
 
 
 def _fits_none(given: Path, name: str) -> DatasetError:
-    return DatasetError(f"{given} has no file for any of the images, such as {name}.tif; give both the same names")
+    return DatasetError(
+        f"{given} has no file for any of the images, such as {name}.tif; use the same names as the truth"
+    )
 
 
 def _one_each(files: Iterable[Path], names: Sequence[str] = ()) -> dict[str, Path]:
@@ -165,7 +170,7 @@ def _one_each(files: Iterable[Path], names: Sequence[str] = ()) -> dict[str, Pat
 
 
 def _renamed(files: _Files, name: str) -> _Files:
-    """Two files that were named belong together, whatever they are called."""
+    """Two files that the user names belong together, whatever their names."""
     return _Files(*(dict(zip([name], part.values(), strict=False)) for part in (files.labels, files.maps)))
 
 
@@ -195,7 +200,7 @@ def _videos(truth: Path) -> dict[str, Path]:
 
 
 def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None, pictures: Path | None) -> Cases:
-    """SEG from the frames with gold truth; detections from those with markers."""
+    """SEG is scored on frames with gold truth, detection on frames with markers."""
     images: list[Case] = []
     detections: list[Case] = []
     unscored = 0
@@ -219,7 +224,7 @@ def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None, 
         if tra:
             _refuse_extra(extra, truth)
         unscored += len(extra)
-        own = video if len(videos) > 1 else ""  # of several videos each has its folder in those that are given
+        own = video if len(videos) > 1 else ""  # several videos have a folder each
         maps, ignored = _numbered(results, is_map, image_of), _numbered(ignore / own) if ignore else {}
         shown = _numbered(pictures / own if pictures else truth.parent / video)
         for number, file in seg.items():
@@ -246,7 +251,9 @@ def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None, 
 def _frame(name: str, truth: Path, *files: Path | None, number: str, video: str) -> Case:
     cases = cases_of_files(name, truth, *files)
     if len(cases) > 1:
-        raise DatasetError(f"{truth} has {len(cases)} pages, but a frame of a video is one 2-D image; split it")
+        raise DatasetError(
+            f"{truth} has {len(cases)} pages, but a frame of a video must be a single 2-D image; split it"
+        )
     return replace(cases[0], frame=number, video=video)
 
 
