@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from septum.cli.arguments import ChannelOption, JsonOption, KindOption, LabelsOption, QuietOption, UnlabeledOption
-from septum.cli.display import CountDisplay
 
 
 def check(
@@ -64,6 +63,7 @@ def data_get(
 
     It is downloaded only if it is neither in $SEPTUM_DATA nor in the cache.
     """
+    from septum.cli.display import CountDisplay
     from septum.data.catalog import find
 
     with CountDisplay(quiet, name) as display:

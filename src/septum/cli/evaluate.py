@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from septum.cli.arguments import JsonOption, KindOption, QuietOption, check_outputs
-from septum.cli.display import CountDisplay
 from septum.errors import ConfigError
 
 
@@ -40,6 +39,7 @@ def evaluate(
     quiet: QuietOption = False,
 ) -> None:
     """Score predictions against the true labels."""
+    from septum.cli.display import CountDisplay
     from septum.evaluation.evaluate import evaluate_files
     from septum.evaluation.tables import difference_table, objects_csv
 

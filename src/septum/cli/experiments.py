@@ -18,7 +18,6 @@ from septum.cli.arguments import (
     interruptible,
     parse_settings,
 )
-from septum.cli.display import CountDisplay, TrainingDisplay, cell_text
 
 
 def demo(
@@ -27,6 +26,7 @@ def demo(
     quiet: QuietOption = False,
 ) -> None:
     """Train on one half of a real image and score the other half."""
+    from septum.cli.display import TrainingDisplay
     from septum.experiments.demo import run_demo
     from septum.machine.generators import drain
     from septum.words import table
@@ -67,6 +67,7 @@ def reproduce(
 
     The report compares your scores with the published ones. An interrupted experiment continues where it stopped.
     """
+    from septum.cli.display import CountDisplay, TrainingDisplay, cell_text
     from septum.data.catalog import find
     from septum.experiments.reproduce import EXPERIMENTS, Options
     from septum.experiments.reproduce import reproduce as repeat

@@ -10,7 +10,6 @@ import typer
 
 from septum import choices
 from septum.cli.arguments import ChannelOption, DeviceOption, ModelArgument, QuietOption, parse_bytes
-from septum.cli.display import PredictionDisplay
 from septum.errors import ConfigError
 
 
@@ -63,6 +62,7 @@ def predict(
 
     Large images are streamed, that is read and written block by block. Interrupted runs continue where they stopped.
     """
+    from septum.cli.display import PredictionDisplay
     from septum.config import TtaConfig
     from septum.machine.memory import default_limit
     from septum.model.model import load_for_prediction

@@ -21,7 +21,6 @@ from septum.cli.arguments import (
     parse_bytes,
     parse_settings,
 )
-from septum.cli.display import TrainingDisplay
 
 
 def train(
@@ -69,6 +68,7 @@ def train(
     To train with several processes, start it with torchrun -m septum train.
     """
     begin = time.perf_counter()
+    from septum.cli.display import TrainingDisplay
     from septum.machine.device import pick_device
     from septum.training.files import TrainOptions, train_files
     from septum.training.processes import joined
