@@ -1,11 +1,11 @@
-"""How good is a network after a given time, on real images that it never saw?
+"""How good is a network after a given training time, on real images that it has not seen?
 
     SEPTUM_DATA=... python benchmarks/accuracy.py em --budget 30min
     SEPTUM_DATA=... python benchmarks/accuracy.py dic-hela --budget 20min
     SEPTUM_DATA=... python benchmarks/accuracy.py em --recipe paper --budget 10min      (on a GPU)
 
-em: ISBI 2012, slices 0-23 for training (of them 20-23 for validation), 24-29 for testing. dic-hela: video 01 for
-training, 02 for testing. The test part is touched once, by the final weights. Writes the run, overlays and the record.
+em: ISBI 2012, slices 0-23 for training (20-23 of these for validation), 24-29 for testing. dic-hela: video 01 for
+training, 02 for testing. Only the final weights are scored on the test part. Writes the run, overlays and the record.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def dic_hela() -> tuple[Dataset, Dataset]:
 
 
 def train(dataset: Dataset, name: str, budget: float, run: RunFolder, device: torch.device) -> Model:
-    """Train, or take the run that is there (a stopped one goes on)."""
+    """Train, or use an existing run (a stopped one is continued)."""
     config = recipe(name, dataset, device)
     steps = fit(
         TrainingRequest(
@@ -107,7 +107,9 @@ def main() -> None:
     parser.add_argument("data", choices=["em", "dic-hela"])
     parser.add_argument("--recipe", choices=["fast", "paper"], default="fast")
     parser.add_argument("--budget", default="30min")
-    parser.add_argument("--run", type=Path, help="run folder; a run that is there is finished or taken as it is")
+    parser.add_argument(
+        "--run", type=Path, help="run folder; an existing run is continued, or used as it is if it is finished"
+    )
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = RunFolder(arguments.run or Path("scratch") / f"{arguments.data}-{arguments.recipe}")

@@ -1,6 +1,6 @@
-"""How long does one core take to deform an image and its labels, 512 x 512, beside MONAI and batchgeneratorsv2?
+"""How long does one core take to deform a 512 x 512 image and its labels, compared with MONAI and batchgeneratorsv2?
 
-Run: python benchmarks/augment.py   (the peers come with the extra ``benchmarks``; a missing one is left out)
+Run: python benchmarks/augment.py   (the extra ``benchmarks`` installs the peers; missing ones are skipped)
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def ours(image: torch.Tensor, labels: torch.Tensor) -> Callable[[], Any]:
 
 
 def training_patch(image: torch.Tensor, labels: torch.Tensor) -> Callable[[], Any]:
-    """All that a training step of the paper needs: a 572 tile with new grey values, labels and weights of its 388."""
+    """The whole input of a training step of the paper: a 572 tile with new grey values, its 388 labels and weights."""
     rng = np.random.default_rng(0)
     weights = torch.rand(labels.shape)
 
@@ -129,7 +129,7 @@ def main() -> None:
         except ImportError as error:
             results[name] = f"not measured: {error}"
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(REPEATS):  # in turn, so that a busy moment of the machine hits all of them
+    for _ in range(REPEATS):  # in turn, so that other load on the machine affects all of them
         for name, call in calls.items():
             times[name] += record.seconds(call, repeats=1, warmups=2)["repeats_s"]
     for name, repeats in times.items():

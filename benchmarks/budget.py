@@ -1,9 +1,9 @@
-"""Does a training take the time that it was given? From the start of the command to its end, over ten settings.
+"""Does a training take the time that it was given? Measured from start to end of the command, in ten settings.
 
-    SEPTUM_DATA=... python benchmarks/budget.py            (six minutes, with nothing else running)
+    SEPTUM_DATA=... python benchmarks/budget.py            (takes six minutes; run nothing else)
     SEPTUM_DATA=... python benchmarks/budget.py 0 1 2      (some of the ten settings)
 
-results/budget.jsonl grows by one line for each.
+Appends one line per setting to results/budget.jsonl.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from septum.data.catalog import find
 from septum.training.run import RunFolder
 
 LOG = record.RESULTS / "budget.jsonl"
-RUNS: list[tuple[str, str, int, list[str]]] = [  # data, folder in it, budget in seconds, options
+RUNS: list[tuple[str, str, int, list[str]]] = [  # data set, folder in it, budget in seconds, options
     ("isbi2012", "", 40, []),
     ("isbi2012", "", 40, ["batch=2", "patch=132"]),
     ("isbi2012", "", 40, ["recipe=paper", "unet.base_channels=8"]),
@@ -39,7 +39,7 @@ RUNS: list[tuple[str, str, int, list[str]]] = [  # data, folder in it, budget in
 
 
 def measure(data: str, part: str, budget: int, settings: list[str]) -> dict[str, Any]:
-    """One training as a process of its own."""
+    """Run one training in its own process."""
     options = [f"--recipe={s.removeprefix('recipe=')}" if s.startswith("recipe=") else f"--set={s}" for s in settings]
     with tempfile.TemporaryDirectory() as temporary:
         command = [sys.executable, "-m", "septum", "train", str(find(data) / part), "--output", f"{temporary}/run"]

@@ -1,14 +1,14 @@
-"""Which settings train best? A contest inside the training images: the test images take no part in it.
+"""Which settings train best? They compete on the training images only; the test images are not used.
 
     SEPTUM_DATA=... python benchmarks/contest.py em --steps 1500 --seed 0 --set unet.base_channels=32
     SEPTUM_DATA=... python benchmarks/contest.py dic-hela --steps 1000 --set instances=rim
     SEPTUM_DATA=... python benchmarks/contest.py em --budget 5min --try deep-supervision
     SEPTUM_DATA=... python benchmarks/contest.py em-06-11 --budget 10min --set dice=1.0
 
-em: slices 18-23 of ISBI 2012 to choose on, the other 18 of 0-23 for training (24-29 are the test); em-00-05, em-06-11,
-em-12-17: another six of these to choose on. dic-hela: frames of video 01 before
-the last three for training, these three to choose on (video 02 is the test). dsb2018: every second image of the first
-20 for training, the other ten to choose on (the last 20 are the test). Every entry, winner or loser, is one record.
+em: train on slices 0-17 of ISBI 2012, choose on 18-23 (24-29 are the test). em-00-05, em-06-11 and em-12-17: choose on
+those six slices, train on the other 18 of 0-23. dic-hela: choose on the last three frames of video 01, train on the
+others (video 02 is the test). dsb2018: train on every second one of the first 20 images, choose on the other ten (the
+last 20 are the test). Every entry, winner or loser, is recorded.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ EM_BLOCKS = {"em": 18, "em-00-05": 0, "em-06-11": 6, "em-12-17": 12}  # the firs
 
 
 def split(name: str, kind: Any = None) -> tuple[Dataset, Dataset]:
-    """Training and choosing part, both inside the training data."""
+    """Return the part to train on and the part to choose on, both from the training data."""
     if name in EM_BLOCKS:
         folder = find("isbi2012")
         images, labels = (sorted((folder / part).iterdir())[:24] for part in ("images", "labels"))
@@ -69,7 +69,7 @@ def subset(dataset: Dataset, indices: Iterable[int]) -> Dataset:
 
 
 def scores(model: Model, dataset: Dataset, em: bool, tta: TtaConfig | None = None) -> dict[str, float]:
-    """The measure that counts for the data: V_Rand and V_Info of EM at the best threshold, SEG, F1 and PQ of cells."""
+    """Return V_Rand and V_Info at the best threshold for EM, or SEG, F1 and PQ for cells."""
     sources = [ArraySource(sample.image) for sample in dataset.samples]
     predictions = [drain(segment(model.net, model.card.config, source, tta=tta)) for source in sources]
     if em:
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--budget")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", dest="settings", action="append", default=[])
-    parser.add_argument("--try", dest="tried", choices=tries.TRIES, help="a way of training out of tries.py")
+    parser.add_argument("--try", dest="tried", choices=tries.TRIES, help="a training variant from tries.py")
     parser.add_argument("--kind", choices=["instances"], help="train EM on cell interiors as instances, with Eq. 2")
     parser.add_argument("--keep", type=Path, help="keep the run in this folder")
     arguments = parser.parse_args()

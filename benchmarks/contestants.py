@@ -1,13 +1,13 @@
-"""One contestant of peers.py, in a process of its own, with the packages of its own Python: train for a time, predict.
+"""Run one contestant of peers.py in its own process and Python environment: train for a given time, then predict.
 
     PYTHON benchmarks/contestants.py NAME TASK.npz OUT.npz SECONDS SEED
 
-TASK: images_N (C, Y, X) and labels_N (Y, X) of the training, ignore_N where not annotated, test_N. OUT: result_N, and
-`about`, what there is to say. The clock runs from the first look at the training images to the last step; reading
-packages, nnU-Net's planning, trying out a peer's precision and predicting are not counted. All respect OMP_NUM_THREADS.
-Learning rates of the peers on PyTorch fall over the time that is given, as they do over the steps in their own
-schedules. Convolutions of these peers run in bfloat16, channels last, if a few steps of it are faster on this machine
-than a few in float32.
+TASK holds the training images_N (C, Y, X), labels_N (Y, X) and ignore_N (where not annotated), and test_N. OUT holds
+result_N and `about`, a record of the training. The clock runs from the first use of the training images to the last
+step. Imports, nnU-Net's planning, the choice of a peer's precision and prediction are not counted. All contestants
+respect OMP_NUM_THREADS. The learning rates of the PyTorch peers decay over the given time, as they do over the steps in
+their own schedules. Their convolutions run in bfloat16, channels last, if a few steps of that are faster on this
+machine than a few in float32.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 Images = list[np.ndarray]
 THREADS = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
 NAMES = ("fast", "fast-final", "paper", "monai", "nnunet", "stardist", "cellpose")
-EM_CROP, EM_BATCH = 256, 2  # of MONAI
+EM_CROP, EM_BATCH = 256, 2  # for MONAI
 
 
 class Task:
@@ -37,7 +37,7 @@ class Task:
     def __init__(self, path: str, seconds: float, seed: int) -> None:
         with np.load(path) as arrays:
             self.arrays = dict(arrays)
-        self.kind = str(self.arrays["kind"])  # "em": probabilities of the interior are asked for; "cells": labels
+        self.kind = str(self.arrays["kind"])  # "em" asks for probabilities of the interior, "cells" for labels
         self.seconds, self.seed = seconds, seed
         self.images, self.labels, self.test = self.all("images"), self.all("labels"), self.all("test")
         self.ignore = [self.arrays.get(f"ignore_{n}") for n in range(len(self.images))]
@@ -55,7 +55,7 @@ class Task:
         self.begin = time.perf_counter()
 
     def spent(self) -> float:
-        """Share of the time that is gone."""
+        """Share of the time that has passed."""
         return (time.perf_counter() - self.begin) / self.seconds
 
     def stop(self, **about: Any) -> None:
@@ -74,7 +74,7 @@ def averaged(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> 
 
 
 def septum(task: Task, recipe_name: str, *, final: bool = False) -> Images:
-    """Ours, as `septum train --budget` does it; `final`: on all images, as `--final` does and the peers do on EM."""
+    """Septum, as `septum train --budget` runs it; `final`: on all images, like `--final`, and like the peers on EM."""
     import torch
 
     from septum.config import TtaConfig
@@ -110,7 +110,7 @@ def septum(task: Task, recipe_name: str, *, final: bool = False) -> Images:
 
 
 def faster_precision(net: Any, step: Callable[[], object], task: Task) -> Any:
-    """A context for the forward pass: bfloat16 if a few steps of it are faster here than in float32. Not counted."""
+    """Return a context for the forward pass: bfloat16 if a few steps of it are faster than in float32. Not timed."""
     import copy
 
     import torch
@@ -208,8 +208,8 @@ def monai(task: Task) -> Images:
 def nnunet(task: Task) -> Images:
     """nnU-Net's 2D plan: its planning, preprocessing, augmentation, network, loss and optimiser.
 
-    Its loop ends with the time, over which its polynomial learning rate falls. Planning and preprocessing, which are
-    done once per data set, are not counted.
+    Its loop ends when the time is up; its polynomial learning rate decays over that time. Planning and preprocessing
+    happen once per data set and are not counted.
     """
     folder = Path(tempfile.mkdtemp())
     for name in ("raw", "preprocessed", "results"):
@@ -244,7 +244,9 @@ def nnunet(task: Task) -> Images:
     trainer = nnUNetTrainer(plans, "2d", "all", json.loads((base / "dataset.json").read_text()), torch.device("cpu"))
     trainer.initialize()
     trainer.set_deep_supervision_enabled(True)
-    os.environ |= {"nnUNet_n_proc_DA": "0"}  # its planner wants one, but here drawing takes little of a step
+    os.environ |= {
+        "nnUNet_n_proc_DA": "0"
+    }  # its planner needs one; training draws in this process, which takes little of a step
     loader, _ = trainer.get_dataloaders()
     task.about |= {"preparing_seconds_not_counted": round(time.perf_counter() - task.begin, 2)}
     task.start()
@@ -285,7 +287,7 @@ def nnunet(task: Task) -> Images:
 
     def predict(image: np.ndarray) -> np.ndarray:
         pixels = image.astype(np.float32)
-        pixels = (pixels - pixels.mean()) / pixels.std()  # as its preprocessing of such images
+        pixels = (pixels - pixels.mean()) / pixels.std()  # like its preprocessing of such images
         with torch.inference_mode(), context():
             logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(pixels[:, None]))
         return logits.float().softmax(0)[1, 0].numpy()
@@ -294,7 +296,7 @@ def nnunet(task: Task) -> Images:
 
 
 def cellpose(task: Task) -> Images:
-    """Cellpose 3 from scratch, with its own training function: as many epochs as two short calls say fit the time."""
+    """Cellpose 3 from scratch, with its own training function; two short calls estimate how many epochs fit."""
     import torch
     from cellpose import models, train
 
@@ -303,7 +305,7 @@ def cellpose(task: Task) -> Images:
     task.start()
     images = [image.mean(0) for image in task.images]
     labels = task.labels_where_known(0)
-    known = [i is None or i.mean() < 0.5 for i in task.ignore]  # it has no way to leave pixels out
+    known = [i is None or i.mean() < 0.5 for i in task.ignore]  # it cannot ignore pixels
     images, labels = ([one for one, use in zip(ones, known, strict=True) if use] for ones in (images, labels))
     model = models.CellposeModel(gpu=False, pretrained_model=None, mkldnn=False)
     saved = {name: value.clone() for name, value in model.net.state_dict().items()}
@@ -333,7 +335,7 @@ def cellpose(task: Task) -> Images:
         return time.perf_counter() - begin
 
     start, pace = time.perf_counter(), {}
-    fit(1)  # pays for what is compiled and allocated once
+    fit(1)  # the first run compiles and allocates
     for precision in (torch.float32, torch.bfloat16):
         once, thrice = fit(1), fit(3)
         pace[precision] = max(1e-3, (thrice - once) / 2), once
@@ -357,7 +359,7 @@ def cellpose(task: Task) -> Images:
 
 
 def stardist(task: Task) -> Images:
-    """StarDist from scratch, with its own training function, stopped by the clock; then its choice of thresholds."""
+    """StarDist from scratch, with its own training function until time is up; then it chooses its thresholds."""
     os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     import tensorflow as tf
     from csbdeep.utils import normalize
@@ -369,7 +371,7 @@ def stardist(task: Task) -> Images:
     tf.keras.utils.set_random_seed(task.seed)
     task.start()
     images = [normalize(np.moveaxis(image, 0, -1), 1, 99.8, axis=(0, 1)) for image in task.images]
-    labels = task.labels_where_known(-1)  # negative labels are not learned from
+    labels = task.labels_where_known(-1)  # negative labels are ignored in training
     count = max(1, len(images) // 5) if len(images) > 1 else 0
     split = len(images) - count
     train_images, train_labels = images[:split], labels[:split]
@@ -421,14 +423,14 @@ def stardist(task: Task) -> Images:
 
 
 def run(name: str, task: Task) -> Images:
-    """Let one of `NAMES` train and predict."""
+    """Train and predict with one of `NAMES`."""
     if name in ("fast", "fast-final", "paper"):
         return septum(task, name.removesuffix("-final"), final=name.endswith("-final"))
     return {"monai": monai, "nnunet": nnunet, "stardist": stardist, "cellpose": cellpose}[name](task)
 
 
 def versions() -> Iterator[tuple[str, str]]:
-    """Of what is loaded."""
+    """Return the versions of the packages that are imported."""
     import importlib.metadata
 
     packages = {"nnunetv2": "nnunetv2", "monai": "monai", "cellpose": "cellpose", "stardist": "stardist"}

@@ -1,9 +1,9 @@
 """How long does decoding 4096 x 4096 pixels with 10,000 touching objects take, on one core?
 
-Probabilities are those of an unsure network: the true classes, blurred and mixed with smooth noise, so that there are
-holes to fill and debris to drop. Beside ours, in the same run: plain connected components of the foreground
-(scipy.ndimage.label), and the watershed of scikit-image from the same seeds on the same foreground. Beside the times
-stands the F1 at IoU 0.5 against the truth, since plain components merge what touches.
+The probabilities imitate an uncertain network: the true classes, blurred and mixed with smooth noise, with holes to
+fill and debris to remove. The same run times plain connected components of the foreground (scipy.ndimage.label) and
+scikit-image's watershed from the same seeds on the same foreground. F1 at IoU 0.5 against the truth is reported too,
+because plain components merge touching objects.
 Run: OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/decode.py
 """
 
@@ -41,7 +41,7 @@ def touching_cells() -> np.ndarray:
     return labels
 
 
-def unsure(classes: np.ndarray, n_classes: int) -> np.ndarray:
+def uncertain(classes: np.ndarray, n_classes: int) -> np.ndarray:
     """(Y, X) classes -> (K, Y, X) float32 probabilities with holes and debris."""
     rng = np.random.default_rng(SEED)
     mixed = np.empty((n_classes, *classes.shape), np.float32)
@@ -57,7 +57,7 @@ def main() -> None:
     labels = touching_cells()
     results: dict[str, Any] = {}
     for target, decoding in DECODING.items():
-        chances = unsure(TARGETS[target].encode(labels), TARGETS[target].n_classes(0))
+        chances = uncertain(TARGETS[target].encode(labels), TARGETS[target].n_classes(0))
         foreground = 1 - chances[0]
         seeds = connected(TARGETS[target].seeds(chances, decoding))
         ways = {

@@ -1,6 +1,6 @@
-"""How well and how fast does `septum demo` do?
+"""How good and how fast is `septum demo`?
 
-python benchmarks/demo.py
+Run: python benchmarks/demo.py
 """
 
 from __future__ import annotations

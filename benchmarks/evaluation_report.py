@@ -1,8 +1,8 @@
-"""How long does the report of an evaluation take, how large is it, and how long the scoring before it?
+"""How long do scoring and the evaluation report take, and how large is the report?
 
 Run: python benchmarks/evaluation_report.py
-Thirty simulated images of 512 x 512 with some 5,000 objects in all, most of them wrong, so that the atlas is full; and
-thirty maps of membranes at ten thresholds, whose mismatches of the warping error are drawn. Limits: 5 MB, 10 s.
+Thirty simulated 512 x 512 images with about 5,000 objects, most of them wrong, to fill the error atlas; and thirty
+membrane maps at ten thresholds, with the mismatches of the warping error drawn. Limits: 5 MB, 10 s.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def cells(seed: int) -> np.ndarray:
     return np.where(distance < 16, np.unique(y * SIZE + x, return_inverse=True)[1].reshape(SIZE, SIZE) + 1, 0)
 
 
-def spoilt(truth: np.ndarray, seed: int) -> np.ndarray:
-    """The truth with nine of ten objects missed, moved away, split or merged."""
+def with_errors(truth: np.ndarray, seed: int) -> np.ndarray:
+    """Return the truth with nine of ten objects missed, moved, split or merged."""
     rng = np.random.default_rng(seed)
     prediction = truth.copy()
     fate = rng.choice(["fine", "missed", "split", "merged", "moved"], truth.max() + 1, p=[0.1, 0.3, 0.3, 0.2, 0.1])
@@ -59,8 +59,8 @@ def image_of(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def measure(evaluate: Callable[[], Evaluation]) -> dict[str, Any]:
-    """Seconds of the scoring and of the page, its bytes and its errors; the second of two runs counts."""
-    for _ in range(2):  # the first one compiles
+    """Measure seconds of scoring, and seconds, bytes and errors of the page, in the second of two runs."""
+    for _ in range(2):  # the first run compiles
         began = time.perf_counter()
         found = evaluate()
         scored = time.perf_counter()
@@ -79,7 +79,7 @@ def measure(evaluate: Callable[[], Evaluation]) -> dict[str, Any]:
 
 def main() -> None:
     truths = [cells(seed) for seed in range(N_IMAGES)]
-    predictions = [spoilt(truth, seed) for seed, truth in enumerate(truths)]
+    predictions = [with_errors(truth, seed) for seed, truth in enumerate(truths)]
     images = [image_of(truth, seed) for seed, truth in enumerate(truths)]
     answers = {"instances": measure(lambda: evaluate_arrays(predictions, truths, images=images))}
     masks, maps, where_from = em_stack()

@@ -1,16 +1,16 @@
-"""Does it help to begin with a trained network, when there are one or three images of another kind?
+"""Does it help to start from a trained network, given one or three images of another kind?
 
     SEPTUM_DATA=... python benchmarks/finetune.py --seeds 0 1 2
-    SEPTUM_DATA=... python benchmarks/finetune.py --seeds 1 --images 3 --steps 100      (a piece of it)
+    SEPTUM_DATA=... python benchmarks/finetune.py --seeds 1 --images 3 --steps 100      (a part of it)
 
-dsb2018 holds two kinds of images: grey fluorescence (nuclei bright on dark), and tissue stained in colour (nuclei dark
-on bright), told apart by whether their three channels are equal. Start: a network trained on the fluorescence images
-alone, by the recipe fast. So it has never seen stained tissue; the network that ships (nuclei) has, and is not used.
-Target: the first one or three of the stained images in the order of their names, tested on the last two, which take
-part in no choice. Both ways get the same images, the same of them held out, and the same numbers of steps, each number
-a training of its own with its schedule fitted to it. A step costs the same either way, so that steps stand for time.
-Asked: F1 at IoU 0.5 on the test images by the number of steps, and the first number of steps that reaches a score.
-results/finetune.jsonl grows by one line for each training; at the end all of its lines are summed up.
+dsb2018 has two kinds of images: grey fluorescence (bright nuclei on dark) and colour-stained tissue (dark nuclei on
+bright). Images with three equal channels are fluorescence. The start is a network trained with recipe fast on the
+fluorescence images only, so it has not seen stained tissue. (The shipped network nuclei has, and is not used.)
+The target is the first one or three stained images, in the order of their names. The last two are for testing only.
+Training from scratch and from the start uses the same images, the same held-out images and the same numbers of steps.
+Each number of steps is its own training with its own schedule. A step costs the same in both, so steps stand for time.
+The answer is F1 at IoU 0.5 on the test images per number of steps, and the first number of steps that reaches a score.
+Appends one line per training to results/finetune.jsonl and summarises all lines at the end.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def train(dataset: Dataset, steps: int, seed: int, start: Model | None, run: Pat
 
 
 def test_f1(model: Model, test: Dataset) -> float:
-    """F1 at IoU 0.5 over the objects of all test images."""
+    """F1 at IoU 0.5, pooled over all test images."""
     matched = []
     for sample in test.samples:
         labels = drain(segment(model.net, model.card.config, ArraySource(sample.image))).labels
@@ -83,9 +83,9 @@ def summary(trainings: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 50, 100, 200, 400])
-    parser.add_argument("--images", type=int, nargs="*", default=[1, 3], help="none: only the network to begin with")
+    parser.add_argument("--images", type=int, nargs="*", default=[1, 3], help="0 trains only the start network")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--start-steps", type=int, default=300, help="of the network to begin with")
+    parser.add_argument("--start-steps", type=int, default=300, help="steps of the start network")
     arguments = parser.parse_args()
     whole = load_dataset(find("dsb2018"))
     stained = [n for n, sample in enumerate(whole.samples) if not is_grey(sample.image)]

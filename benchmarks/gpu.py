@@ -1,11 +1,11 @@
-"""How fast is the paper's network on a GPU: a training step, 512 x 512 pixels (the paper: below 1 s), 16,384 a side?
+"""How fast is the paper's network on a GPU: a training step, 512 x 512 pixels (paper: below 1 s), 16,384 x 16,384?
 
     python benchmarks/gpu.py
 
-Aims: 512 x 512 in at most 5 ms. A prediction goes from the image in memory to labels; "network alone" leaves out
-reading, normalising and decoding. The large image is 16,384 x 16,384, random grey values in memory, to probabilities in
-memory. "share of peak" is its multiply-adds per second over those of a product of two 8192 x 8192 matrices in the same
-precision (float32, TF32 off), measured in the same run.
+Goal: 512 x 512 in at most 5 ms. A prediction goes from the image in memory to labels; "network alone" excludes reading,
+normalising and decoding. The large image has 16,384 x 16,384 random grey values and goes from memory to probabilities
+in memory. "share of peak" compares its multiply-adds per second with those of a product of two 8192 x 8192 matrices in
+the same precision (float32, TF32 off), measured in the same run.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Which share of a training step goes into its input (drawing, warping, grey values, weights), and where goes the rest?
+"""What share of a training step does its input take (drawing, warping, grey values, weights), and what takes the rest?
 
-python benchmarks/input.py [--threads 2]
+Run: python benchmarks/input.py [--threads 2]
 
-And what does it cost that a training is the same bits again, also when it was killed? On a CPU all sums are in a fixed
-order as it is; beside that, every draw has a generator of its own by (seed, step, sample, purpose), and the state is
-written every half minute. On a GPU, `septum train --deterministic` says what its algorithms cost.
+Also: what does it cost that a training, even a killed one, repeats bit for bit? On a CPU all sums have a fixed order
+anyway. The cost is one random generator per (seed, step, sample, purpose), and a checkpoint every half minute. On a
+GPU, `septum train --deterministic` reports the slowdown of deterministic algorithms.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ WIDTHS = {
 }
 
 
-def price_of_repeating(state: State, config: TrainConfig, step_seconds: float) -> dict[str, Any]:
-    """Seconds of a step's generators and of a checkpoint, and both as a share of the time of training."""
+def cost_of_repeatability(state: State, config: TrainConfig, step_seconds: float) -> dict[str, Any]:
+    """Seconds for a step's generators and for a checkpoint, and both as a share of training time."""
 
     def generators() -> None:
         for sample in range(config.batch):
@@ -54,7 +54,7 @@ def price_of_repeating(state: State, config: TrainConfig, step_seconds: float) -
 
 
 def measure(name: str, changes: dict[str, Any], steps: int, device: torch.device) -> dict[str, Any]:
-    """Seconds of whole steps and of their input alone, in turn, and the operators of one step."""
+    """Time whole steps and their input alone, in turn, and profile the operators of one step."""
     image, labels = membranes((512, 512), 200, seed=0)
     dataset = from_arrays([image], [labels])
     config = recipe(name, dataset, device, changes)
@@ -73,7 +73,7 @@ def measure(name: str, changes: dict[str, Any], steps: int, device: torch.device
         middle = wait()
         draw_batch(images, config, number, range(config.batch))
         end = wait()
-        if number:  # the first one pays for allocations
+        if number:  # the first run allocates
             whole.append(middle - begin)
             draws.append(end - middle)
     with torch.profiler.profile() as profile:
@@ -87,7 +87,7 @@ def measure(name: str, changes: dict[str, Any], steps: int, device: torch.device
         "step": {"median_s": statistics.median(whole), "repeats_s": whole},
         "input": {"median_s": statistics.median(draws), "repeats_s": draws},
         "share_of_input": round(statistics.median(draws) / statistics.median(whole), 4),
-        "repeating": price_of_repeating(state, config, statistics.median(whole)),
+        "repeating": cost_of_repeatability(state, config, statistics.median(whole)),
         "operators_of_a_step": {name: round(share, 4) for name, share in shares[:12]},
     }
 

@@ -3,9 +3,9 @@
     SEPTUM_DATA=... python benchmarks/reproduce.py dic-hela --output DIR --budget 20min
     SEPTUM_DATA=... python benchmarks/instances.py DIR
 
-DIR is the output of a reproduction: its networks are taken as they are, each on the video that it never saw. Plain
-components are the 8-connected pieces of what is more likely cell than background, debris dropped by the same size.
-No published figure of StarDist or Cellpose on the gold truth of these two videos was found to set beside.
+DIR is the output of a reproduction. Each of its networks is tested on the video that it was not trained on. Plain
+components are the 8-connected components of pixels that are more likely cell than background, without debris below the
+same size. We found no published StarDist or Cellpose scores on the gold truth of these two videos to compare with.
 """
 
 from __future__ import annotations

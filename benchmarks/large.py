@@ -1,15 +1,15 @@
-"""How much memory and time does streamed prediction of large images take, and how far is the plan from one pass?
+"""How much memory and time does streamed prediction take, and how much extra work do its plans add to one pass?
 
     PYTHONPATH=. python benchmarks/large.py [base4] [paper] [sparse] [instances]
 
-Real runs of `septum predict` with random weights on random uint8 images; a record for each part, all without arguments.
-The peak is that of the whole process.
+Runs `septum predict` with random weights on random uint8 images. Each part writes a record; without arguments all parts
+run. The peak is that of the whole process.
 
 base4      4,096 x 4,096 and 16,384 x 16,384
-paper      the paper's width on 200 rows of 8,192 for three budgets, and the plans of 8,192 x 8,192, which are not run
-sparse     65,536 x 65,536 as OME-Zarr of which little is stored: the plan for all of it, and a run of a region
+paper      paper width on 200 rows of 8,192 for three budgets, and the plans for 8,192 x 8,192, which are not run
+sparse     a mostly empty 65,536 x 65,536 OME-Zarr: the plan for all of it, and a run of a region
 instances  base 16 with and without normalisation by image and averaging; 4,096 x 4,096 stored probabilities with 10,001
-           objects, one of which winds through all blocks, decoded in blocks and at once
+           objects, one of which runs through all blocks, decoded in blocks and at once
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from septum.core.unet import UNet
 from septum.model.model import Model, ModelCard
 from septum.prediction.streaming.decode_blocks import as_probabilities
 
-# A process inherits the peak of the one that starts it: a small one stands between it and the benchmark.
+# A process inherits the peak of its parent, so a small process starts the measured one.
 BETWEEN = """import resource, subprocess, sys
 subprocess.run([sys.executable, "-m", "septum", *sys.argv[1:]], check=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)"""
 BETWEEN_PLAN = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]], check=True)"
-PROCESS = 560_000_000  # bytes of the program itself, for the plans that are only made
+PROCESS = 560_000_000  # bytes that the program itself takes, for plans that are not run
 
 
 PLAN = """import sys

@@ -1,12 +1,12 @@
-"""How long do the scores take on one core, and how much memory, beside stardist.matching and py-ctcmetrics?
+"""How much time and memory do the scores take on one core, compared with stardist.matching and py-ctcmetrics?
 
 Run: OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/metrics.py
-stardist comes with the extra ``demo``, py-ctcmetrics with ``dev``; a missing one is left out. stardist's dense tables
-of 10,000 x 10,000 objects need some 4 GB and a minute. The challenge's Java, not run here: about 25 s per slice and
-threshold.
+The extra ``demo`` installs stardist, ``dev`` py-ctcmetrics; missing ones are skipped. stardist's dense tables of
+10,000 x 10,000 objects take about 4 GB and a minute. The challenge's Java code is not run here; it takes about 25 s per
+slice and threshold.
 
 The EM maps are simulated: cells between membranes, blurred, with correlated noise that opens and adds walls. If
-SEPTUM_DATA names the data folder, the labels of the real ISBI 2012 stack stand in for the simulated cells.
+SEPTUM_DATA names the data folder, the labels of the real ISBI 2012 stack replace the simulated cells.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ N_SLICES, SLICE = 30, 512
 
 
 def em_labels(size: int, n_cells: int, seed: int) -> np.ndarray:
-    """(size, size) bool: Voronoi cells, parted by membranes three pixels wide."""
+    """(size, size) bool: Voronoi cells, separated by membranes three pixels wide."""
     rng = np.random.default_rng(seed)
     points = np.ones((size, size), bool)
     points[tuple(rng.integers(0, size, (2, n_cells)))] = False
@@ -41,14 +41,14 @@ def em_labels(size: int, n_cells: int, seed: int) -> np.ndarray:
 
 
 def em_map(labels: np.ndarray, seed: int) -> np.ndarray:
-    """The map of a network that is often right: blurred walls, some open, some too many; float32 of 256 levels."""
+    """Imitate a good network's map: blurred walls, some open, some added; float32 with 256 levels."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=labels.shape), 2)
     smooth = ndimage.gaussian_filter(1.0 * labels, 1)
     return (np.clip(2 * smooth - 0.8 + 3 * noise, 0, 1) * 255).round().astype(np.float32) / 255
 
 
 def em_stack() -> tuple[np.ndarray, np.ndarray, str]:
-    """30 slices of labels and maps, and where the labels are from."""
+    """Return 30 slices of labels and maps, and the source of the labels."""
     folder = Path(os.environ.get("SEPTUM_DATA", "")) / "isbi2012" / "train" / "labels"
     paths = sorted(folder.glob("*")) if "SEPTUM_DATA" in os.environ else []
     if paths:
@@ -60,7 +60,7 @@ def em_stack() -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def discs(n_side: int, spacing: int, seed: int, jitter: float) -> np.ndarray:
-    """(n_side * spacing,) * 2 uint16: discs on a shaken grid, none cut by the frame."""
+    """(n_side * spacing,) * 2 uint16: discs on a jittered grid, none cut by the frame."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((n_side * spacing,) * 2, np.uint16)
     radius = int(spacing * 0.4)
@@ -76,7 +76,7 @@ def discs(n_side: int, spacing: int, seed: int, jitter: float) -> np.ndarray:
 def peak_bytes(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> int:
     """Largest growth of this process's resident memory during a call (Linux)."""
     arguments = prepare()
-    Path("/proc/self/clear_refs").write_text("5")  # forget the old peak
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = _status("VmRSS")
     call(arguments)
     return _status("VmHWM") - before
@@ -88,7 +88,7 @@ def _status(field: str) -> int:
 
 
 class Repeated:
-    """A stack that makes its slices when asked, so that only the measured code holds any."""
+    """A stack that makes its slices on demand, so that only the measured code keeps any."""
 
     def __init__(self, make: Callable[[], np.ndarray], n: int) -> None:
         self.make, self.n = make, n
@@ -101,7 +101,7 @@ class Repeated:
 
 
 def stack_memory(n_slices: int, size: int, inverted: int = 0) -> float:
-    """Bytes per pixel of one slice while scoring a stack, its slices included; the worst is a map that is all wrong."""
+    """Peak bytes per pixel of one slice while scoring a stack, slices included; an inverted map is the worst case."""
 
     def call(stack: tuple[np.ndarray, np.ndarray]) -> None:
         labels, maps = stack
@@ -116,7 +116,7 @@ def stack_memory(n_slices: int, size: int, inverted: int = 0) -> float:
 
 
 def matching_memory() -> float:
-    """Bytes per pixel while matching two 4096 x 4096 images, without the images."""
+    """Peak bytes per pixel while matching two 4096 x 4096 images, without the images."""
 
     def prepare() -> tuple[np.ndarray, np.ndarray]:
         pair = discs(102, 40, 0, 0), discs(102, 40, 1, 3)
@@ -128,7 +128,7 @@ def matching_memory() -> float:
 
 
 def pairwise_memory(measure: str) -> float:
-    """Bytes per pixel of one measure of two 2048 x 2048 images, without the images: noise, half of it foreground."""
+    """Peak bytes per pixel of one score of two 2048 x 2048 noise images, half foreground, without the images."""
     rng = np.random.default_rng(0)
     pair = [rng.random((2048, 2048)) < 0.5 for _ in range(2)]
     call = {
@@ -140,7 +140,7 @@ def pairwise_memory(measure: str) -> float:
 
 
 def evaluation_memory(n_images: int, what: str) -> float:
-    """Bytes per pixel of one 2040 x 2040 image while evaluating several, one at a time, without the images."""
+    """Peak bytes per pixel of one 2040 x 2040 image while evaluating several in turn, without the images."""
     evaluate.WORKERS = 1
     prediction, truth = discs(51, 40, 1, 3), discs(51, 40, 0, 0)
     if what == "maps":

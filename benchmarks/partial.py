@@ -1,13 +1,13 @@
-"""What does it cost to annotate 30 % of the pixels only, or to have few images?
+"""How much score is lost by annotating only 30 % of the pixels, or only a few images?
 
     SEPTUM_DATA=... python benchmarks/partial.py --steps 800 --seeds 0 1
     SEPTUM_DATA=... python benchmarks/partial.py --steps 800 --images 1 2 3 5 10 --shares 1
 
-dsb2018: the first of its first 20 images for training, its last 20 for testing, which take part in no choice. Recipe
-fast, the same number of steps and the same images held out for all. Of an image a share is annotated: squares of
-64 x 64 pixels at random places of a grid, the last of them cut so that the share is exact; all else is ignored, also
-what the labels say there. The answer is the F1 at IoU 0.5 on the test images, with its 95 % interval over these, and
-its ratio to that of full annotation.
+dsb2018: train on the first N of the first 20 images; the last 20 are for testing only. All trainings use recipe fast,
+the same number of steps and the same held-out images. The annotated share of an image is made of 64 x 64 squares at
+random places of a grid; the last square is cut to make the share exact. Everything else is ignored and its labels are
+removed. The answer is F1 at IoU 0.5 on the test images, with its 95 % interval over images, and its ratio to F1 with
+full annotation.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ F1 = "f1"
 
 
 def annotated(shape: tuple[int, ...], share: float, rng: np.random.Generator) -> np.ndarray:
-    """Where an image is annotated: exactly the share of its pixels, to one row of a square."""
+    """Return where an image is annotated: the given share of its pixels, exact to one row of a square."""
     mask, wanted = np.zeros(shape, bool), round(share * shape[0] * shape[1])
     corners = [(y, x) for y in range(0, shape[0], SQUARE) for x in range(0, shape[1], SQUARE)]
     for index in rng.permutation(len(corners)):
@@ -53,7 +53,7 @@ def annotated(shape: tuple[int, ...], share: float, rng: np.random.Generator) ->
 
 
 def partly(dataset: Dataset, share: float, seed: int) -> Dataset:
-    """The data set with only a share of each image annotated."""
+    """Return the data set with only a share of each image annotated."""
     if share == 1:
         return dataset
     rng, samples = np.random.default_rng(seed), []
@@ -71,7 +71,7 @@ def train(dataset: Dataset, held_out: HoldOut, steps: int, seed: int, changes: d
 
 
 def test_scores(model: Model, test: Dataset) -> dict[str, Any]:
-    """F1 at IoU 0.5 and the other scores of matching on the test images, with their intervals over these."""
+    """F1 at IoU 0.5 and the other matching scores on the test images, with their intervals over images."""
     predicted = [drain(segment(model.net, model.card.config, ArraySource(s.image))).labels for s in test.samples]
     evaluation = evaluate_arrays(predicted, [s.labels for s in test.samples], kind="instances", metrics=["matching"])
     return {name: asdict(interval) for name, interval in evaluation.scores.items()}
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--images", type=int, nargs="+", default=[20], help="the first so many")
+    parser.add_argument("--images", type=int, nargs="+", default=[20], help="numbers of training images")
     parser.add_argument("--shares", type=float, nargs="+", default=[1.0, 0.3], help="annotated shares of the pixels")
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()

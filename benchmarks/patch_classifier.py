@@ -1,17 +1,17 @@
-"""What did the U-Net replace: how good, and how slow, is the sliding-window network after the same training time?
+"""How good and how slow is the sliding-window network that the U-Net replaced, after the same training time?
 
     SEPTUM_DATA=... python benchmarks/patch_classifier.py --budget 20min [--window 65] [--slices 2]
 
 The best method before the U-Net (Ciresan, Giusti, Gambardella, Schmidhuber: Deep Neural Networks Segment Neuronal
 Membranes in Electron Microscopy Images, NIPS 2012), in the paper's sense: every pixel is classified from the window
 around it by four convolutions with max-pooling and two fully connected layers (their N4: 48 maps, kernels 4, 5, 4, 4,
-200 neurons); as many membrane as interior pixels are drawn, windows are turned by quarters and mirrored, and the
-probabilities are corrected for that balance. Left out: foveation, averaging of four networks, the median filter.
+200 neurons). Membrane and interior pixels are drawn equally often, windows are rotated by 90 degrees and mirrored, and
+the probabilities are corrected for that balance. Left out: foveation, averaging four networks, the median filter.
 
-ISBI 2012: both learn from slices 0-23 for the same time (the U-Net keeps four of them for its validation) and are
-judged on slices from 24 on, by the challenge's measures, without averaging. Training is with Adam in both; the time per
-image is for all of its 512 x 512 windows, computed one by one as in 2012: later ways to share work between overlapping
-windows are what the U-Net's convolutions do.
+ISBI 2012: both train on slices 0-23 for the same time (the U-Net holds out four of them for validation) and are scored
+on slices from 24 on, by the challenge's measures, without averaging. Both train with Adam. The time per image is for
+all of its 512 x 512 windows, computed one by one as in 2012; sharing work between overlapping windows is what the
+U-Net's convolutions do.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def predict(net: nn.Sequential, sample: Sample, window: int, prior: float, devic
     interior = []
     with torch.inference_mode():
         for row in source:  # (X, window, window)
-            odds = logits(net, row) @ torch.tensor([-1.0, 1.0], device=device)  # as if both classes were as frequent
+            odds = logits(net, row) @ torch.tensor(
+                [-1.0, 1.0], device=device
+            )  # as if both classes were equally frequent
             interior.append(torch.sigmoid(odds + math.log(prior / (1 - prior))).cpu())
     return torch.stack(interior).numpy()
 
@@ -108,7 +110,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", type=parse_duration, default=parse_duration("20min"))
     parser.add_argument("--window", type=int, choices=[65, 95], default=95)
-    parser.add_argument("--slices", type=int, choices=range(1, 7), default=2, help="of 24-29 to be judged on")
+    parser.add_argument(
+        "--slices", type=int, choices=range(1, 7), default=2, help="number of test slices, from slice 24 on"
+    )
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fold = next(fold for fold in EM.folds(find("isbi2012")) if fold.name == "24-29")
@@ -136,7 +140,7 @@ def main() -> None:
         prediction = drain(segment(model.net, model.card.config, ArraySource(sample.image)))
         return np.clip(prediction.probabilities[INTERIOR], 0, 1)
 
-    unet(tested[0])  # pays for allocations; what a sliding window pays for them is lost in its minutes
+    unet(tested[0])  # allocates; for a sliding window, which takes minutes, that is negligible
     results: dict[str, dict[str, object]] = {}
     for name, method in (("sliding window", sliding_window), ("U-Net", unet)):
         begin = time.perf_counter()

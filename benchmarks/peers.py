@@ -1,16 +1,16 @@
-"""Ours beside its peers: same images, same measures, same time on the clock. One record per contestant.
+"""How does Septum compare with its peers, given the same images, measures and time? One record per contestant.
 
     SEPTUM_DATA=... OMP_NUM_THREADS=2 python benchmarks/peers.py em --budget 20min
     SEPTUM_DATA=... OMP_NUM_THREADS=2 python benchmarks/peers.py dsb2018 --images 1 2 5 10 20 --budget 5min
     SEPTUM_DATA=... OMP_NUM_THREADS=2 python benchmarks/peers.py dic-hela dic-hela-reverse --budget 20min
 
-em: ISBI 2012, slices 0-23 for training, 24-29 for testing: the challenge's measures of the probabilities, in one pass
-and averaged over eight flips and quarter-turns. em-00-05 to em-18-23: another block for testing, the other 24 slices
-for training; recipe fast was chosen with these slices. em-choosing: inside slices 0-23, as contest.py does it.
-dsb2018: the first of its first 20 images for training, its last 20 for testing, all as grey values. dic-hela: video 01
-for training, 02 for testing, and the reverse: F1 at IoU 0.5 to 0.9, and SEG. What each does is in contestants.py; on
-EM, fast holds a fifth of its slices out, which fast-final and the peers train on. A peer that is not installed is left
-out, and the record says so; those whose packages do not go together are given a Python each:
+em: ISBI 2012, train on slices 0-23, test on 24-29, with the challenge's measures of the probabilities, in one pass and
+averaged over eight flips and quarter-turns. em-00-05 to em-18-23: test on another block, train on the other 24 slices;
+recipe fast was chosen with these slices. em-choosing: within slices 0-23, like contest.py. dsb2018: train on the first
+N of the first 20 images, test on the last 20, all as grey values. dic-hela: train on video 01, test on 02, and the
+reverse; F1 at IoU 0.5 to 0.9, and SEG. contestants.py says what each contestant does. On EM, fast holds out a fifth of
+its slices; fast-final and the peers train on all. A missing peer is skipped, and the record says so. Peers whose
+packages conflict get their own Python:
 
     python -m venv torch-peers
     echo PATH/TO/.venv/lib/python3.11/site-packages > torch-peers/lib/python3.11/site-packages/septum.pth
@@ -19,7 +19,7 @@ out, and the record says so; those whose packages do not go together are given a
     tf-peers/bin/pip install tensorflow-cpu tf_keras stardist
     ... peers.py em --python torch-peers/bin/python --python stardist=tf-peers/bin/python
 
-A long contest can be run in pieces (`--contestants`): results/peers.jsonl grows by one line for each.
+A long comparison can be run in parts (`--contestants`). Appends one line per contestant to results/peers.jsonl.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ NEEDS = {"monai": "monai", "nnunet": "nnunetv2", "stardist": "stardist.models", 
 
 
 def split(name: str, images: int) -> tuple[Dataset, Dataset]:
-    """What is trained on and what is tested on."""
+    """Return the training part and the test part."""
     if name == "em-choosing":
         return split_to_choose("em")
     if name.startswith("em"):
@@ -79,7 +79,7 @@ def grey(image: np.ndarray) -> np.ndarray:
 
 
 def write_task(training: Dataset, test: Dataset, kind: str, path: Path) -> None:
-    """Lay the arrays out for a process without Septum."""
+    """Write the arrays for a process without Septum."""
     arrays: dict[str, Any] = {"kind": kind}
     for n, sample in enumerate(training.samples):
         arrays |= {f"images_{n}": grey(sample.image), f"labels_{n}": sample.labels}
@@ -118,7 +118,7 @@ def scores_cells(test: Dataset, results: list[np.ndarray]) -> dict[str, Any]:
 
 
 def compete(name: str, python: str, task: Path, budget: float, seed: int) -> tuple[list[np.ndarray], dict[str, Any]]:
-    """Let one contestant train and predict; no results if it cannot, and why."""
+    """Let one contestant train and predict; returns no results and the reason if it cannot."""
     needed = NEEDS.get(name)
     if needed and subprocess.run([python, "-c", f"import {needed}"], capture_output=True, check=False).returncode:
         return [], {"left_out": f"{needed.split('.')[0]} is not installed for {python}"}
@@ -136,11 +136,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", choices=DATA)
     parser.add_argument("--budget", default="20min")
-    parser.add_argument("--contestants", nargs="+", choices=NAMES, help="by default all that there are for the data")
-    parser.add_argument("--images", type=int, nargs="+", default=[1, 2, 5, 10, 20], help="of dsb2018")
+    parser.add_argument("--contestants", nargs="+", choices=NAMES, help="default: all for the data set")
+    parser.add_argument(
+        "--images", type=int, nargs="+", default=[1, 2, 5, 10, 20], help="numbers of training images of dsb2018"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--python", action="append", default=[], metavar="[NAME=]PATH", help="of the peers, or of one of them"
+        "--python",
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH",
+        help="Python of the peers, or PEER=PYTHON for one of them",
     )
     arguments = parser.parse_args()
     commit = record.commit()

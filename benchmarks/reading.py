@@ -2,10 +2,9 @@
 
     python benchmarks/reading.py
 
-A base-4 network with random weights passes over 4,096 x 4,096 grey values from files that have to be decoded: a
-zlib-compressed tiled TIFF and an OME-Zarr (zstd). Tiles and bands are those of a plan for 1 GB. The share of time that
-the network waits is measured between asking for a band and having it. Without reading ahead each band is read when it
-is asked for.
+A base-4 network with random weights passes over 4,096 x 4,096 grey values in compressed files: a tiled TIFF (zlib) and
+an OME-Zarr (zstd). Tiles and bands are those of a plan for 1 GB. The network waits from requesting a band until it has
+it. Without reading ahead, each band is read when it is requested.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ SIDE, REPEATS = 4096, 3
 
 
 def files(folder: Path) -> dict[str, Path]:
-    """Smooth grey values with noise, as a camera gives them."""
+    """Smooth grey values with noise, like a camera's."""
     rng = np.random.default_rng(0)
     smooth = ndimage.zoom(rng.random((SIDE // 16, SIDE // 16)), 16, order=1)
     image = (200 * smooth + 10 * rng.random((SIDE, SIDE))).astype(np.uint8)
@@ -51,7 +50,7 @@ def files(folder: Path) -> dict[str, Path]:
 
 
 def passage(path: Path, net: UNet, read_ahead: bool) -> dict[str, float]:
-    """One pass over an image: seconds in all, and the share of them that the network waits."""
+    """One pass over an image: total seconds, and the share of them that the network waits."""
     waited = 0.0
 
     def timed(items: Iterable[Any]) -> Iterator[Any]:
@@ -68,7 +67,7 @@ def passage(path: Path, net: UNet, read_ahead: bool) -> dict[str, float]:
     predict.ahead = timed  # type: ignore[assignment]
     source = fit_channels(open_image(path).frames[0], 1)
     image = NormalizedSource(source, measure(source, "standardize"))
-    source = fit_channels(open_image(path).frames[0], 1)  # nothing decoded is remembered
+    source = fit_channels(open_image(path).frames[0], 1)  # no cache of decoded tiles
     image = NormalizedSource(source, image.normalization)
     layout = plan_layout((SIDE, SIDE), net.config, 500_000_000, step=512)
     begin = time.perf_counter()

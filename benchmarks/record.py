@@ -1,4 +1,4 @@
-"""Keeps the answer of a benchmark: settings, versions, commit, hardware and every repeat, as one JSON file."""
+"""Record the answer of a benchmark as a JSON file: settings, versions, commit, hardware and every repeat."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def hardware() -> str:
-    """Return a short name of the machine that is also fit for a file name, such as ``cpu2-amd-epyc``."""
+    """Return a short name of the machine that works as part of a file name, such as ``cpu2-amd-epyc``."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -30,14 +30,14 @@ def hardware() -> str:
 
 
 def gpu_name() -> str:
-    """Return the name of the CUDA device, fit for a file name."""
+    """Return the name of the CUDA device, in a form that works as part of a file name."""
     import torch
 
     return "gpu-" + "-".join(torch.cuda.get_device_name().lower().split())
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of Python and of the installed packages among those named."""
+    """Return the versions of Python and of those of the named packages that are installed."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:
@@ -48,13 +48,13 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the commit of the checkout that is measured."""
+    """Return the commit of the measured checkout."""
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip()
 
 
 def seconds(function: Callable[[], Any], repeats: int = 7, warmups: int = 1) -> dict[str, Any]:
-    """Time a call: the median in seconds and every repeat, after the warm-ups."""
+    """Time a call after warm-ups: the median in seconds, and every repeat."""
     for _ in range(warmups):
         function()
     times = []

@@ -1,9 +1,9 @@
-"""How near do the paper's three experiments come to its numbers, fold by fold?
+"""How close do the paper's three experiments come to its numbers, fold by fold?
 
     SEPTUM_DATA=... python benchmarks/reproduce.py em --output DIR --budget 1h
     SEPTUM_DATA=... python benchmarks/reproduce.py dic-hela --output DIR --budget 1h --recipe paper
 
-Runs `septum reproduce`, which goes on where it was stopped, and keeps the results of every finished fold.
+Runs `septum reproduce`, which continues a stopped run and keeps the results of every finished fold.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from septum.cli.arguments import parse_settings
 from septum.data.catalog import find
 from septum.experiments.reproduce import EXPERIMENTS, Options, reproduce
+from septum.machine.generators import drain
 from septum.training.records import ImagesDone, StepDone
 from septum.words import parse_duration
 
@@ -33,14 +34,12 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options = Options(arguments.recipe, arguments.budget, parse_settings(arguments.set) or None, arguments.folds)
     steps = reproduce(arguments.name, find(EXPERIMENTS[arguments.name].data), arguments.output, options, device)
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            results = end.value.results
-            break
+
+    def show(step: object) -> None:
         if not isinstance(step, StepDone | ImagesDone):
             print(step, flush=True)
+
+    results = drain(steps, show).results
     scores, folds = results.pop("scores"), results.pop("folds")
     record.save(
         f"reproduce_{arguments.name}_{results['recipe']}",

@@ -1,7 +1,7 @@
-"""How long does one wait for `import septum` and for `septum --help`? At most 0.3 s each is the aim.
+"""How long do `import septum` and `septum --help` take? The goal is at most 0.3 s each.
 
-Whole processes, from start to exit, beside a Python that does nothing: the floor. The commands take turns, so that a
-busy moment of the machine does not fall on one of them alone.
+Times whole processes, from start to exit, and for comparison a Python that does nothing. The commands take turns, so
+that other load on the machine affects all of them.
 Run: python benchmarks/startup.py
 """
 
@@ -35,7 +35,7 @@ def wait(command: list[str], environment: dict[str, str]) -> float:
 
 
 def main() -> None:
-    sources = str(Path(__file__).parents[1] / "src")  # so that it also runs where septum is not installed
+    sources = str(Path(__file__).parents[1] / "src")  # works without an installation of septum
     environment = os.environ | {"PYTHONPATH": sources}
     repeats: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for number in range(WARMUPS + REPEATS):

@@ -1,20 +1,20 @@
-"""How do time, memory, work and exactness compare with the sliding windows of MONAI and nnU-Net, on two CPU cores?
+"""How do time, memory, work and exactness compare with sliding windows of MONAI and nnU-Net, on two CPU cores?
 
     SEPTUM_DATA=... python benchmarks/tiling_peers.py em-membrane
     SEPTUM_DATA=... python benchmarks/tiling_peers.py paper-width [CONTESTANT...]
 
-The same network and image for all: the shipped EM network with its normalisation built in, on a mosaic of the first 16
-slices of ISBI 2012 (2048 x 2048); and the paper's width with random weights on the first four (1024 x 1024). Septum's
-network loses a margin, which is mirrored; the peers' inferers get its twin: the same weights, 3x3 convolutions padded
-with zeros, 512 x 512 pixels at a time. The plain loop is the paper's: tiles of 572, 388 apart. Timed is the way from
-the normalised array to float32 probabilities in memory, in a process of its own; everything in float32.
+All use the same network and image: the shipped EM network with its normalisation built in, on a mosaic of the first 16
+slices of ISBI 2012 (2048 x 2048); and paper width with random weights on the first four (1024 x 1024). Septum's network
+loses a margin, which is mirrored. The peers' inferers get a twin with the same weights, whose 3x3 convolutions are
+padded with zeros, 512 x 512 pixels at a time. The plain loop is the paper's: tiles of 572, 388 apart. Timed is the path
+from the normalised array to float32 probabilities in memory, each in its own process; everything is in float32.
 
-PyTorch's own order of memory is channels first; "channels last" gives a contestant the order that Septum chooses on
-CPUs with AVX-512. "one tile" is a bare forward pass over the whole image with its margin: the reference for all
-differences, and for the speed that the CPU's own convolutions reach. With "memory kept" the allocator returns nothing
-to the system between calls, so that no page is cleared twice.
+PyTorch's default memory layout is channels first; "channels last" gives a contestant the layout that Septum chooses on
+CPUs with AVX-512. "one tile" is a single forward pass over the whole image with its margin. It is the reference for all
+differences, and for the speed of the CPU's convolutions. With "memory kept" the allocator returns no memory to the
+system between calls, so no page is cleared twice.
 
-Contestants that are named alone leave their figures in scratch/; the record is written once all are there.
+Contestants run one by one leave their results in scratch/; the record is written once all are complete.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Predict = Callable[[Tensor], Tensor]  # (1, C, Y, X) -> (K, Y, X) logits
 
 
 class Twin(nn.Module):
-    """The network with its weights and zero-padded convolutions: the output is as large as the input."""
+    """The network with the same weights and zero-padded convolutions: the output has the size of the input."""
 
     def __init__(self, net: UNet) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ def with_margin(net: UNet, image: np.ndarray) -> Tensor:
 
 
 def contestant(name: str, net: UNet, image: np.ndarray) -> tuple[Callable[[], np.ndarray], Callable[[], int]]:
-    """What is timed, and how many multiply-adds it takes."""
+    """Return the function to time, and its multiply-adds."""
     size = image.shape[1:]
     if name == "septum":
         layout = plan_layout(size, net.config, DEFAULT_MEMORY)
@@ -151,7 +151,7 @@ def plain_loop(net: UNet, image: np.ndarray) -> np.ndarray:
 
 
 def monai_windows(twin: Twin) -> Predict:
-    """MONAI's inferer at its defaults: a quarter of overlap, all windows weigh the same."""
+    """MONAI's inferer with its defaults: windows overlap by a quarter and weigh the same."""
     from monai.inferers import SlidingWindowInferer
 
     inferer = SlidingWindowInferer(roi_size=(WINDOW, WINDOW))
@@ -159,7 +159,7 @@ def monai_windows(twin: Twin) -> Predict:
 
 
 def nnunet_windows(twin: Twin, classes: int) -> Predict:
-    """nnU-Net's predictor at its defaults, half of overlap and Gaussian weights, without its averaging over mirrors."""
+    """nnU-Net's predictor with its defaults (overlap of a half, Gaussian weights), without averaging over mirrors."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(
@@ -187,7 +187,7 @@ def memory(key: str) -> int:
 
 @torch.inference_mode()
 def run(name: str, case_name: str, repeats: int, folder: Path) -> None:
-    """One contestant in this process: writes its probabilities and its figures."""
+    """Run one contestant in this process; writes its probabilities and results."""
     torch.set_num_threads(2)
     net, image = case(case_name)
     predict, multiply_adds = contestant(name, net, image)
@@ -210,7 +210,7 @@ def run(name: str, case_name: str, repeats: int, folder: Path) -> None:
 
 
 def compare(folder: Path, names: list[str]) -> dict[str, Any]:
-    """All figures, with the differences to one pass and the ratios that are asked for."""
+    """All results, with differences from one pass and the ratios to be reported."""
     results = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
     whole = np.load(folder / "one tile.npy")
     ours = results["septum"]
@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("case", choices=list(CASES))
     parser.add_argument("names", nargs="*", help=f"of: {'; '.join(CONTESTANTS)}")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--here", action="store_true", help="measure the one that is named in this process")
+    parser.add_argument("--here", action="store_true", help="measure the named contestant in this process")
     arguments = parser.parse_args()
     names = arguments.names or list(CONTESTANTS)
     folder = Path("scratch") / f"tiling_peers_{arguments.case}"

@@ -1,12 +1,12 @@
-"""How many seconds of training until what was published for the paper's network: V_Rand 0.9728 and V_Info 0.9866 on EM?
+"""How long does training take to reach the paper network's published scores on EM, V_Rand 0.9728 and V_Info 0.9866?
 
     SEPTUM_DATA=... python benchmarks/time_to_score.py                                        (on a GPU)
     SEPTUM_DATA=... python benchmarks/time_to_score.py --budgets 5min 20min 60min --seeds 0   (on two cores)
 
-ISBI 2012, slices 0-23 for training, 24-29 for testing, in one pass and averaged over eight flips and quarter-turns. A
-schedule is fitted to its budget, so that each budget and seed is a training of its own, from the images in memory to
-the chosen network. Asked: the scores after each budget, and the seconds that the first budget took whose median over
-the seeds passes both. The aims are of the challenge's own test images (Guo et al. 2019), whose truth is not public.
+ISBI 2012: train on slices 0-23, test on 24-29, in one pass and averaged over eight flips and quarter-turns. Schedules
+depend on the budget, so each budget and seed is its own training, from images in memory to the chosen network. The
+answer is the scores after each budget, and the seconds of the first budget whose median over the seeds reaches both
+scores. The published scores are for the challenge's test images (Guo et al. 2019), whose truth is not public.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WAYS = {"one_pass": None, "averaged_over_8": TtaConfig(kind="dihedral", versions
 
 
 def train(training: Dataset, name: str, budget: float, seed: int, device: torch.device) -> tuple[Model, float]:
-    """The chosen network and the seconds until it, as `septum train --budget` makes it."""
+    """Train like `septum train --budget`; returns the chosen network and the seconds taken."""
     begin = time.perf_counter()
     config = recipe(name, training, device, {"seed": seed})
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def train(training: Dataset, name: str, budget: float, seed: int, device: torch.
 
 
 def judge(model: Model, test: Dataset) -> dict[str, Any]:
-    """The challenge's measures of the unseen slices, one pass and averaged."""
+    """The challenge's measures on the test slices, in one pass and averaged."""
     results = [
         np.stack(
             [
@@ -64,7 +64,7 @@ def judge(model: Model, test: Dataset) -> dict[str, Any]:
 
 
 def median(trainings: list[dict[str, Any]], way: str) -> dict[str, float]:
-    """Seconds, V_Rand and V_Info of the trainings of one budget, the medians over their seeds."""
+    """Medians over the seeds of one budget: seconds, V_Rand and V_Info."""
     scores = {name: statistics.median(one["scores"][way][name]["value"] for one in trainings) for name in AIM}
     return {"seconds": statistics.median(one["seconds"] for one in trainings), **scores}
 

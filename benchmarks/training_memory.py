@@ -1,11 +1,11 @@
-"""Does a training hold no more memory than it may? The peak of the whole process, from its start to its end.
+"""Does a training stay within its memory limit? Measured by the peak of the whole process.
 
     SEPTUM_DATA=... python benchmarks/training_memory.py
     SEPTUM_DATA=... python benchmarks/training_memory.py 0 3      (some of the four)
 
-Each training is a process of its own, with an amount of memory that is less than it would take by itself, and the peak
-of its resident memory is what the operating system counted. The last data set is larger than what it may hold: random
-parts of ISBI 2012, which have to be streamed. results/training_memory.jsonl grows by one line for each.
+Each training runs in its own process, with less memory than it would use without a limit. The peak is the resident
+memory reported by the operating system. The last data set, random parts of ISBI 2012, is larger than the limit and has
+to be streamed. Appends one line per training to results/training_memory.jsonl.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from septum.data.dataset import load_dataset
 from septum.data.images import write_labels
 from septum.training.run import RunFolder
 
-RUNS: list[tuple[str, str, list[str]]] = [  # data, what it may hold, options
+RUNS: list[tuple[str, str, list[str]]] = [  # data set, memory limit, options
     ("isbi2012", "900MB", []),
     ("dic-hela", "1GB", ["--set=unet.base_channels=32", "--set=batch=4"]),
     ("isbi2012", "2GB", ["--recipe=paper"]),
@@ -36,7 +36,7 @@ RUNS: list[tuple[str, str, list[str]]] = [  # data, what it may hold, options
 ]
 STEPS = 6
 LOG = record.RESULTS / "training_memory.jsonl"
-# A process inherits the peak of the one that starts it: a small one stands between it and this one.
+# A process inherits the peak of its parent, so a small process starts the measured one.
 BETWEEN = """
 import json, resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
@@ -46,7 +46,7 @@ print(json.dumps([done.returncode, peak, done.stderr]))
 
 
 def write_large(folder: Path, images: int = 8, side: int = 2000) -> None:
-    """Images of 2,000 x 2,000 pixels, put together from mirrored slices."""
+    """Write images of 2,000 x 2,000 pixels, made of mirrored slices."""
     dataset, rng = load_dataset(find("isbi2012")), np.random.default_rng(0)
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True)

@@ -1,11 +1,11 @@
-"""Ways of training that Septum does not have, for contest.py to try (`--try NAME`): kept out until one of them wins.
+"""Training variants that Septum does not have, for `contest.py --try NAME`; one that wins there moves into Septum.
 
-deep-supervision: the paper's expansive path answers at every level but the deepest, through a 1x1 convolution that
-is thrown away after training. Each answer is enlarged to the size of the network's own and compared with the same
-classes and weights; one at half the resolution counts half, and so on, as in nnU-Net.
-noise: half of the patches get Gaussian noise of up to 0.3 standard deviations of the image, a quarter is smoothed by a
-Gaussian of 0.5 to 1.25 pixels before, much as nnU-Net and MONAI's usual transforms do it.
-compilation: the network's passes are compiled by TorchInductor; the first step pays for it, within the budget.
+deep-supervision: every level of the expansive path except the deepest gets an output through a 1x1 convolution, which
+is discarded after training. Each output is enlarged to the size of the network's own and compared with the same classes
+and weights. As in nnU-Net, an output at half the resolution counts half, and so on.
+noise: a quarter of the patches are smoothed by a Gaussian of 0.5 to 1.25 pixels, then half of the patches get Gaussian
+noise of up to 0.3 standard deviations of the image, much like the usual transforms of nnU-Net and MONAI.
+compilation: TorchInductor compiles the network's passes; the first step takes the time for it, within the budget.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from septum.training import fit as train
 from septum.training import probe, step
 from septum.training.step import State
 
-# as they are in Septum
+# Septum's own
 LOSSES = {target.__name__: target.loss for target in TARGETS.values()} | {"dice": step.dice_loss}
 DRAW = step.draw_batch
 
 
 def deep_supervision(net: UNet, state: State) -> None:
-    """Let the levels below the last one answer too, and add what they cost to every loss."""
+    """Give the levels below the last one outputs too, and add their losses."""
     answers: dict[int, torch.Tensor] = {}
     for level in range(1, net.config.depth):
         head = torch.nn.Conv2d(net.config.base_channels * 2**level, net.config.n_classes, kernel_size=1)
         for values in head.parameters():
-            torch.nn.init.zeros_(values)  # at first the network is as it would be without
+            torch.nn.init.zeros_(values)  # the network starts as it would without them
         state.optimizer.add_param_group({"params": head.parameters()})
 
         def answer(module: Any, _: Any, out: torch.Tensor, level: int = level, head: Any = head) -> None:
@@ -66,7 +66,7 @@ def compilation(net: UNet, _: State) -> None:
 
 
 def noise(*_: Any) -> None:
-    """Smooth some patches of a step and let noise fall on some."""
+    """Smooth some patches of a step and add noise to some."""
 
     def noisy(images: Any, config: Any, number: int, *arguments: Any) -> Any:
         batch = DRAW(images, config, number, *arguments)
@@ -86,7 +86,7 @@ TRIES = {"deep-supervision": deep_supervision, "noise": noise, "compilation": co
 
 
 def apply(name: str) -> None:
-    """Train in this way from now on, in this process."""
+    """Make all later trainings of this process use this variant."""
     begin = step.new_state
 
     def new_state(*arguments: Any) -> State:

@@ -1,7 +1,7 @@
 """How long does the separation weight of 2048 x 2048 pixels with 2,400 touching cells take, and how exact is it?
 
-Beside ours, on one core: a distance transform per instance over the whole image (the brute force; timed on a crop,
-since its cost is instances x pixels, and scaled), and one per instance in its box enlarged until nothing is lost.
+Compared on one core: brute force, with one distance transform per instance over the whole image (timed on a crop and
+scaled, since its cost is instances x pixels), and one per instance in its bounding box, enlarged until it is exact.
 Run: OMP_NUM_THREADS=1 python benchmarks/weight_map.py
 """
 
