@@ -1,4 +1,4 @@
-"""The catalog: what is on disk is found, what is not is fetched whole and checked, or refused in one sentence."""
+"""The catalog: data on disk are found, others are downloaded whole and checked, or refused in one sentence."""
 
 import dataclasses
 import hashlib
@@ -116,7 +116,7 @@ def test_a_download_is_unpacked_into_the_cache_and_used_from_then_on(server, cac
     assert server.requests == 1
 
 
-def test_progress_never_goes_back_nor_beyond_the_whole(server, cache, point_at):
+def test_progress_never_goes_back_or_beyond_the_total(server, cache, point_at):
     server.content = make_zip(**{"PhC-C2DH-U373/01/t000.tif": os.urandom(300_000)})
     point_at("phc-u373", server, sha256(server.content))
     seen = []
@@ -137,7 +137,7 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(server, cache, point_at)
     assert not list(cache.iterdir())
 
 
-def test_a_download_cut_short_leaves_nothing(server, cache, point_at):
+def test_a_truncated_download_leaves_nothing(server, cache, point_at):
     server.content, server.sent = VIDEO, len(VIDEO) // 2
     point_at("phc-u373", server, sha256(VIDEO))
     with pytest.raises(DatasetError, match=r"could not be downloaded from .*; save that file by hand as"):
@@ -160,7 +160,7 @@ def test_a_download_that_is_interrupted_leaves_nothing(server, cache, point_at):
 
 def test_without_network_the_error_says_what_to_do(server, cache, point_at):
     point_at("phc-u373", server, sha256(VIDEO))
-    server.close()  # nobody listens there any more
+    server.close()  # nothing listens there any more
     with pytest.raises(DatasetError) as caught:
         find("phc-u373")
     for words in ("http://127.0.0.1", "Connection refused", str(cache / "PhC-C2DH-U373.zip"), "set SEPTUM_DATA"):
@@ -246,7 +246,9 @@ def test_without_a_published_checksum_later_downloads_are_compared_with_the_firs
         (make_zip(other__train=b""), "contains nothing that starts with ISBI-2012-challenge/train-volume.tif"),
     ],
 )
-def test_an_archive_of_another_kind_is_refused_and_not_remembered(server, cache, point_at, volumes, content, words):
+def test_an_archive_with_other_contents_is_refused_and_its_checksum_is_not_kept(
+    server, cache, point_at, volumes, content, words
+):
     server.content = content
     point_at("isbi2012", server, None)
     with pytest.raises(DatasetError, match=words):
@@ -264,7 +266,7 @@ def test_no_member_of_an_archive_is_written_outside_its_folder(server, cache, po
     assert everything_in(cache.parent) == []
 
 
-def test_dsb2018_train_is_what_one_trains_on_and_test_lies_apart(server, cache, point_at):
+def test_dsb2018_is_its_training_images_and_the_test_images_are_separate(server, cache, point_at):
     parts = ("train/images", "train/masks", "test/images", "test/masks")
     server.content = make_zip(**{f"dsb2018/{part}/a.tif": part.encode() for part in parts})
     point_at("dsb2018", server, sha256(server.content))
@@ -314,7 +316,7 @@ def test_the_real_data_have_a_label_for_every_image(name):
 
 
 def test_every_entry_can_be_downloaded_and_is_described_in_the_docs():
-    told = DOCS.read_text(encoding="utf-8")
+    text = DOCS.read_text(encoding="utf-8")
     for name, entry in CATALOG.items():
         assert name == entry.name
         assert entry.url.startswith("https://")
@@ -322,7 +324,7 @@ def test_every_entry_can_be_downloaded_and_is_described_in_the_docs():
         assert entry.sha256 is None or len(bytes.fromhex(entry.sha256)) == 32
         assert any(place.startswith(f"{entry.folder}/") for _, place in entry.members)
         for words in (f"`{name}`", entry.title, entry.terms, entry.citation, f"`{entry.folder}`", entry.url):
-            assert words in told, f"docs/data.md does not say {words!r}"
+            assert words in text, f"docs/data.md does not say {words!r}"
 
 
 def test_entries_are_frozen():

@@ -1,4 +1,4 @@
-"""Every planted fault is found under its code and file; sound data, real and simulated, are not accused."""
+"""Every planted fault is found with its code and file; intact data, real and simulated, have no findings."""
 
 import os
 import re
@@ -148,7 +148,7 @@ FAULTS = {
 }
 
 
-def test_sound_simulated_data_have_no_finding(data):
+def test_intact_simulated_data_have_no_findings(data):
     assert check(data) == []
 
 
@@ -156,7 +156,7 @@ def test_sound_simulated_data_have_no_finding(data):
 def test_a_planted_fault_is_found_and_names_its_file(code, data):
     FAULTS[code](data)
     findings = check(data)
-    if code == "missing-image":  # the renamed image is now without labels, and both are said
+    if code == "missing-image":  # the renamed image now has no labels, and both are reported
         assert [finding.code for finding in findings] == ["missing-image", "missing-label"]
         findings = findings[:1]
     assert [finding.code for finding in findings] == [code]
@@ -190,7 +190,7 @@ def test_a_wrong_image_and_wrong_labels_of_one_pair_are_both_found(data):
     assert sorted(finding.code for finding in check(data)) == ["label-values", "unreadable"]
 
 
-def test_whole_data_sets_at_fault(tmp_path):
+def test_errors_of_a_data_set_as_a_whole(tmp_path):
     assert [finding.code for finding in check(tmp_path / "nowhere")] == ["no-data"]
     assert [finding.code for finding in check(tmp_path)] == ["no-data"]
     write(tmp_path / "a.tif", np.arange(2500.0).reshape(50, 50))
@@ -204,13 +204,13 @@ def test_the_table_of_codes_is_complete():
     assert set(LEVELS) - set(FAULTS) == {"no-data", "one-class", "missing-file"}
 
 
-def test_training_and_check_say_the_same_warnings(data):
+def test_training_and_check_give_the_same_warnings(data):
     merge_touching(data)
     (data / "labels" / "4.tif").unlink()
     assert check_dataset(load_dataset(data)) == check(data)
 
 
-def test_numbers_as_large_as_they_may_be_take_no_more_memory(data):
+def test_the_largest_labels_take_no_more_memory(data):
     share_number(data)
     labels = label_of(data, 3).astype(np.uint32)
     large = labels == np.bincount(labels[labels > 0]).argmax()  # the shared number has the most pixels
@@ -233,7 +233,7 @@ def test_numbers_as_large_as_they_may_be_take_no_more_memory(data):
     assert peak < 50 * 2**20  # a table as long as the largest number takes 16 GiB
 
 
-def test_dim_images_of_few_grey_values_are_not_called_saturated():
+def test_dim_images_with_few_intensities_are_not_reported_as_saturated():
     _, labels = cells((96, 128), 8, 0)
     dim = np.random.default_rng(0).integers(0, 50, labels.shape)  # 2 % of the pixels at each value
     assert check_dataset(from_arrays(dim, labels)) == []
@@ -252,7 +252,7 @@ def test_stacks_name_the_slice():
     assert "but their labels differ" in findings[-1].problem
 
 
-def test_membranes_as_classes_are_not_accused_of_merged_objects():
+def test_membranes_as_classes_are_not_reported_as_merged_objects():
     image, labels = membranes((128, 128), 20, 0)
     assert check_dataset(from_arrays(image, np.where(labels > 0, 255, 0))) == []
 
@@ -267,7 +267,7 @@ def test_two_discs_of_radius_12_are_merged_once_they_have_a_neck(gap, found):
     assert merged_objects(labels).tolist() == ([5] if found else [])
 
 
-def test_touching_objects_of_different_numbers_are_not_merged():
+def test_touching_objects_with_different_labels_are_not_merged():
     for seed in range(4):
         assert merged_objects(cells((200, 200), 40, seed)[1]).size == 0
 

@@ -125,7 +125,7 @@ def test_classes_are_numbered_in_order_and_keep_their_names():
     np.testing.assert_array_equal(dataset.samples[0].labels, np.searchsorted([0, 3, 7], classes))
 
 
-def test_values_under_an_ignore_mask_are_no_classes():
+def test_values_under_an_ignore_mask_are_not_classes():
     labels = np.where(LABELS[0] > 0, 1, 0)
     labels[:20] = 255
     dataset = from_arrays(PIXELS[0], labels, labels == 255)
@@ -154,7 +154,7 @@ def test_rois_are_instances_even_when_there_is_one(tmp_path):
     assert np.argwhere(dataset.samples[0].labels == 1)[[0, -1]].tolist() == [[2, 3], [8, 10]]
 
 
-def test_rois_of_a_hyperstack_lie_on_their_time_point_and_slice(tmp_path):
+def test_rois_of_a_hyperstack_are_on_their_time_point_and_slice(tmp_path):
     write(tmp_path / "a.tif", np.stack(PIXELS * 2).reshape(2, 3, 96, 128), imagej=True, metadata={"axes": "TZYX"})
     square = {"roitype": roifile.ROI_TYPE.RECT, "top": 2, "left": 3, "bottom": 9, "right": 11, "name": "cell"}
     roifile.roiwrite(tmp_path / "a.zip", [roifile.ImagejRoi(**square, t_position=2, z_position=1)], mode="w")
@@ -178,7 +178,7 @@ def challenge(folder, frames):
     return folder
 
 
-def test_the_reading_rule_of_challenge_folders(tmp_path):
+def test_background_around_uncovered_markers_of_a_challenge_is_ignored(tmp_path):
     full = LABELS[0]
     markers = np.zeros_like(full)
     for number in range(1, full.max() + 1):
@@ -190,7 +190,7 @@ def test_the_reading_rule_of_challenge_folders(tmp_path):
     assert [(sample.name, sample.group) for sample in samples] == [(f"01_t00{i}", "01") for i in (1, 2, 3)]
     assert samples[0].ignore is None  # every marker lies on a cell
     np.testing.assert_array_equal(samples[1].ignore, unannotated(partly, markers))  # the marker of cell 2 does not
-    assert samples[2].ignore is None  # nothing tells of other cells
+    assert samples[2].ignore is None  # without markers, nothing is known of other cells
 
 
 @needs_data
@@ -217,7 +217,7 @@ def test_real_membranes_are_classes_and_real_nuclei_instances():
     assert (len(nuclei.samples), nuclei.kind, nuclei.channels) == (40, "instances", 3)
 
 
-def test_one_frame_of_background_is_no_error():
+def test_one_frame_of_background_is_not_an_error():
     dataset = from_arrays(PIXELS[:2], [LABELS[0], np.zeros((96, 128), int)])
     assert dataset.kind == "instances"
 
@@ -232,7 +232,7 @@ def scribbles():
     return labels
 
 
-def test_pixels_of_the_unlabeled_value_are_ignored_and_no_class(tmp_path):
+def test_pixels_with_the_unlabeled_value_are_ignored_and_not_a_class(tmp_path):
     dataset = load_dataset(folder_of(tmp_path, labels=scribbles()), unlabeled=0)
     assert (dataset.kind, dataset.class_names) == ("classes", ("class 1", "class 2", "class 3"))
     for sample, drawn in zip(dataset.samples, scribbles(), strict=True):
@@ -243,7 +243,7 @@ def test_pixels_of_the_unlabeled_value_are_ignored_and_no_class(tmp_path):
     assert check(tmp_path, unlabeled=0) == []  # also not that some images have one class only
 
 
-def test_a_class_of_its_own_for_unannotated_pixels_goes_together_with_ignore_masks(tmp_path):
+def test_a_label_for_unannotated_pixels_combines_with_ignore_masks(tmp_path):
     labels = [np.where(truth > 0, 2, 1) for truth in LABELS]
     for truth in labels:
         truth[:10] = 7
@@ -257,7 +257,7 @@ def test_a_class_of_its_own_for_unannotated_pixels_goes_together_with_ignore_mas
         np.testing.assert_array_equal(sample.labels[~sample.ignore], labels[index][~sample.ignore] - 1)
 
 
-def test_instances_may_have_a_number_for_unannotated_pixels(tmp_path):
+def test_instances_may_have_a_label_for_unannotated_pixels(tmp_path):
     labels = [truth.copy() for truth in LABELS]
     for truth in labels:
         truth[:, 100:] = 99
@@ -269,7 +269,7 @@ def test_instances_may_have_a_number_for_unannotated_pixels(tmp_path):
         assert not sample.ignore[:, :100].any()
 
 
-def test_an_unlabeled_value_that_cannot_be_is_refused(tmp_path):
+def test_an_impossible_unlabeled_value_is_refused(tmp_path):
     folder_of(tmp_path, labels=scribbles())
     with pytest.raises(
         DatasetError, match=r"no pixel has label 255, which --unlabeled names, found labels 0, 1, 2, 3; choose one"
@@ -356,7 +356,7 @@ def test_a_stack_with_too_few_label_slices_is_refused(tmp_path):
         load_dataset(tmp_path)
 
 
-def test_markers_of_another_size_are_refused(tmp_path):
+def test_markers_with_another_size_are_refused(tmp_path):
     video = challenge(tmp_path, {1: (LABELS[0], LABELS[0][:50])})
     with pytest.raises(
         DatasetError,
@@ -374,7 +374,7 @@ def test_a_folder_that_is_empty_or_missing_says_what_to_do(name, tmp_path):
         load_dataset(tmp_path / name)
 
 
-def test_a_channel_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_channel_is_refused(tmp_path):
     folder_of(tmp_path)
     with pytest.raises(
         DatasetError,

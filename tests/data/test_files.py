@@ -40,7 +40,7 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_what_cannot_be_written_is_known_before_the_work(tmp_path):
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path):
     check_writable(tmp_path / "new" / "deep" / "a.txt")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
@@ -52,7 +52,7 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path):
 
 @pytest.mark.posix
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_known_before_the_work(tmp_path):
+def test_a_read_only_folder_is_refused_before_the_work(tmp_path):
     tmp_path.chmod(0o555)
     with pytest.raises(OutputError, match="the folder is read-only"):
         check_writable(tmp_path / "new" / "a.txt")

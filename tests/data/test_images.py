@@ -139,7 +139,7 @@ def test_channel_chooses_one(tmp_path):
         ),
     ],
 )
-def test_pixel_size_of_tiff_comes_in_micrometre_with_its_source(options, expected, source, tmp_path):
+def test_pixel_size_of_tiff_is_in_micrometre_with_its_source(options, expected, source, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8), **options)
     image = open_image(tmp_path / "a.tif")
     assert image.pixel_size == (expected and pytest.approx(expected, rel=1e-4))
@@ -208,7 +208,7 @@ def test_jpeg_and_one_bit_and_wrong_suffixes_are_read(tmp_path):
     assert "from PNG" in open_image(tmp_path / "png.tif").description
 
 
-def test_labels_and_probabilities_come_back_with_pixel_size(tmp_path):
+def test_labels_and_probabilities_are_read_as_written_with_pixel_size(tmp_path):
     for dtype, high in ((np.uint16, 65535), (np.uint32, 65536)):
         for shape in ((20, 30), (4, 20, 30)):
             labels = RNG.integers(0, high, shape)
@@ -227,7 +227,7 @@ def test_labels_and_probabilities_come_back_with_pixel_size(tmp_path):
     assert open_image(tmp_path / "a.tif").pixel_size is None
 
 
-def test_png_comes_back_and_files_are_the_same_bytes_every_time(tmp_path):
+def test_png_is_read_as_written_and_files_are_the_same_bytes_every_time(tmp_path):
     rgb = RNG.integers(0, 255, (8, 9, 3), np.uint8)
     for name in ("a", "b"):
         write_png(tmp_path / f"{name}.png", rgb)
@@ -380,7 +380,7 @@ def ome_set(folder, array, file_of):
 
 @pytest.mark.parametrize("by", [0, 1])
 @pytest.mark.parametrize("alone", [False, True])
-def test_a_file_of_an_ome_set_holds_its_own_frames(by, alone, tmp_path):
+def test_a_file_of_an_ome_set_has_its_own_frames(by, alone, tmp_path):
     array = RNG.integers(0, 255, (3, 2, 20, 30), np.uint8)
     ome_set(tmp_path, array, lambda *place: "abc"[place[by]] + "0")
     for index, file in enumerate(sorted(tmp_path.iterdir(), key=lambda file: "abc".index(file.name[0]))):
@@ -451,5 +451,5 @@ def test_arrays_that_do_not_fit_are_refused(image, channels, sentence):
         as_channels(image, channels)
 
 
-def test_a_narrow_image_of_as_many_channels_as_the_model_has_is_no_image_with_channels_last():
+def test_a_narrow_image_with_the_channels_of_the_model_is_not_taken_for_channels_last():
     assert as_channels(np.zeros((6, 5, 3)), 6).shape == (6, 5, 3)

@@ -17,7 +17,7 @@ class Pair:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float64, bool])
-def test_what_is_kept_InFiles_is_what_was_given(tmp_path, dtype):
+def test_arrays_kept_in_files_are_unchanged(tmp_path, dtype):
     array = np.random.default_rng(0).integers(0, 2, (3, 4, 5)).astype(dtype)
     keep = InFiles(tmp_path / "new" / "folder")
     for given in (array, array[:, ::2], np.asfortranarray(array), array[0, :, 3]):
@@ -50,7 +50,7 @@ def test_only_whole_files_that_cannot_change_are_mapped_anew(tmp_path):
         assert pair.first is array
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the peak begin anew")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset the peak")
 def test_looking_at_many_files_one_by_one_takes_the_memory_of_one(tmp_path):
     keep = InFiles(tmp_path)
     pairs = [Pair(str(n), keep(np.full(5 * 10**6, n)), None) for n in range(4)]  # 40 MB each
@@ -60,7 +60,7 @@ def test_looking_at_many_files_one_by_one_takes_the_memory_of_one(tmp_path):
     assert measured_peak(lambda: [array.sum() for array in arrays]) - nothing > 150e6
 
 
-def test_what_is_kept_temporarily_is_in_files_that_are_gone_afterwards(tmp_path):
+def test_temporary_files_are_removed_at_the_end(tmp_path):
     keep = InFiles(tmp_path)
     stays, given = keep(np.arange(3)), np.arange(6)
     with temporary_keep(keep) as keep_here:

@@ -12,14 +12,14 @@ IMAGES = [cells((120, 120), 25, seed, touching=True)[1] for seed in range(3)]
 RNG = np.random.default_rng(0)
 
 
-def test_components_count_pieces_of_one_number():
+def test_components_are_the_connected_parts_of_each_label():
     labels = np.array([[1, 1, 0, 2], [0, 0, 2, 0], [1, 0, 0, 3]])  # the 2s touch at a corner
     pieces, numbers, areas = components(labels)
     assert sorted(zip(numbers, areas, strict=True)) == [(1, 1), (1, 2), (2, 2), (3, 1)]
     assert (pieces[labels == 0] == 0).all()
 
 
-def test_instances_stay_instances_whatever_their_numbers():
+def test_instances_stay_instances_whatever_their_labels():
     kind, reason = decide_kind(IMAGES)
     assert kind == "instances"
     assert reason == "read as instances: each of the 75 labels is one connected object (override with --kind classes)"
@@ -29,7 +29,7 @@ def test_instances_stay_instances_whatever_their_numbers():
     assert decide_kind([*IMAGES, np.zeros_like(IMAGES[0]), (IMAGES[0] == 1).astype(int)])[0] == "instances"
 
 
-def test_specks_of_the_same_number_do_no_harm():
+def test_specks_with_the_same_label_do_not_matter():
     speckled = IMAGES[0].copy()
     for number in range(1, speckled.max() + 1):
         speckled[tuple(RNG.integers(0, 120, 2))] = number
@@ -53,7 +53,7 @@ def test_two_values_are_classes_and_the_reason_says_how_to_tell_objects_apart(va
     assert reason == f"{known}(for instances, give each object its own number{last}"
 
 
-def test_few_numbers_on_many_objects_are_classes():
+def test_few_labels_on_many_objects_are_classes():
     typed = [np.where(labels > 0, labels % 3 + 1, 0) for labels in IMAGES]
     kind, reason = decide_kind(typed)
     assert kind == "classes"
@@ -64,7 +64,7 @@ def test_few_numbers_on_many_objects_are_classes():
     )
 
 
-def test_many_numbers_are_instances_even_in_pieces():
+def test_many_labels_are_instances_even_in_pieces():
     labels = np.tile(np.arange(1, 101).reshape(10, 10), (2, 2))
     assert decide_kind([labels]) == (
         "instances",

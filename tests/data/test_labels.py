@@ -1,4 +1,4 @@
-"""Label images are read as they are, or refused with the reason and the way out."""
+"""Label images are read as they are, or refused with the reason and the fix."""
 
 import imagecodecs
 import numpy as np
@@ -85,7 +85,7 @@ def test_what_cannot_be_labels_is_refused_in_one_sentence(name, tmp_path):
     assert (caught.value.finding.code, caught.value.finding.level) == (code, "error")
 
 
-def test_complex_arrays_are_no_labels():
+def test_complex_arrays_are_not_labels():
     with pytest.raises(BadFile, match="expected integers"):
         as_labels(np.zeros((2, 2), complex), "a")
 
@@ -101,7 +101,7 @@ def compressed(labels, tmp_path):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("touching", [False, True])
-def test_grey_edges_are_found_and_sound_labels_are_not_accused(seed, touching, tmp_path):
+def test_grey_edges_are_found_and_intact_labels_pass(seed, touching, tmp_path):
     _, labels = cells((160, 160), 30 if touching else 14, seed, touching=touching)
     mask = 255 * (labels > 0)
     for sound in (labels, mask, np.kron(labels, np.ones((2, 2), int)), ndimage.zoom(labels, 1.7, order=0)):

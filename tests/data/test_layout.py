@@ -84,7 +84,7 @@ def test_labels_beside_images_by_their_ending(tmp_path):
     assert pairing.rule == "4 pairs: labels are a.zip or a_labels.tif or a_mask.png or a_masks.tif beside images a.*"
 
 
-def test_single_images_find_their_partner_or_are_given_it(tmp_path):
+def test_a_single_image_finds_its_labels_or_is_given_them(tmp_path):
     folder = make(tmp_path, "a.tif", "a_mask.tif", "b.tif", "truth.tif", "c.tif")
     assert [pair[:2] for pair in pairs_of(find_pairs(folder / "a.tif"), folder)] == [("a.tif", "a_mask.tif")]
     pairing = find_pairs(folder / "b.tif", folder / "truth.tif")
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems know no such names")
-def test_names_that_are_not_utf8_are_to_be_changed(tmp_path):
+def test_names_that_are_not_utf8_are_an_error(tmp_path):
     folder = make(tmp_path, "images/a.tif", "labels/a.tif")
     for name in (b"images/zelle_\xe4.tif", b"labels/zelle_\xe4.tif", b"images/\xfc.txt"):
         (folder / os.fsdecode(name)).touch()

@@ -1,4 +1,4 @@
-"""Names say what a file is and whose it is, whatever the case of suffix and ending and the form of its accents."""
+"""Names say what a file is and which image it belongs to, whatever the case of suffixes and the form of accents."""
 
 import unicodedata
 from pathlib import Path
@@ -30,7 +30,7 @@ FORMS = [unicodedata.normalize(form, "Zellkörper") for form in ("NFC", "NFD")]
         ("a.ome.zarr", "a"), ("a.zarr", "a"), ("ome.tif", "ome"), ("a.somome.tif", "a.somome"), ("a", "a"),
     ],
 )  # fmt: skip
-def test_the_format_is_no_part_of_a_stem(name, stem):
+def test_the_format_is_not_part_of_a_stem(name, stem):
     assert stem_of(Path("folder.ome", name)) == stem
 
 
@@ -65,7 +65,7 @@ def test_names_say_what_a_file_is(tmp_path):
     assert those(is_overlay) == ["a_overlay.png", "a_overlay_0012.png"]
 
 
-def test_a_zarr_is_an_image_and_no_folder_of_images(tmp_path):
+def test_a_zarr_is_an_image_and_not_a_folder_of_images(tmp_path):
     for name, entry in (("a.ome.zarr", "zarr.json"), ("b", ".zgroup"), ("c", "a.tif")):
         (tmp_path / name).mkdir()
         (tmp_path / name / entry).touch()

@@ -127,7 +127,7 @@ def test_a_broken_chunk_is_named_and_the_others_are_read(version, codec, harm, t
     assert "\n" not in str(caught.value)
 
 
-def test_arrays_that_name_their_axes_are_images_and_others_say_how_to(tmp_path):
+def test_arrays_with_named_axes_are_images_and_other_arrays_get_advice(tmp_path):
     array = RNG.integers(0, 255, (2, 6, 7), np.uint8)
     for name, options in (
         ("three", {"dimension_names": ["z", "y", "x"]}),

@@ -22,7 +22,7 @@ def gaps(labels):
 
 
 @pytest.mark.parametrize("make", [cells, membranes])
-def test_same_seed_same_picture_other_seed_another(make):
+def test_the_image_depends_on_the_seed_only(make):
     (image, labels), (image_again, labels_again) = make((96, 128), 9, seed=5), make((96, 128), 9, seed=5)
     np.testing.assert_array_equal(image, image_again)
     np.testing.assert_array_equal(labels, labels_again)
@@ -79,7 +79,7 @@ def test_no_cells_is_an_image_of_background():
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(("shape", "n"), [((64, 64), 2), ((200, 160), 30), ((48, 400), 30)])
-def test_membranes_part_exactly_n_cells_whatever_the_connectivity(shape, n, seed):
+def test_membranes_separate_exactly_n_cells_whatever_the_connectivity(shape, n, seed):
     _, labels = membranes(shape, n, seed)
     assert set(np.unique(labels)) == {0, 1}
     assert ndimage.label(labels)[1] == ndimage.label(labels, ALL_8)[1] == n
@@ -122,7 +122,7 @@ def video(folder, frames=5, **settings):
     return [np.stack([tifffile.imread(folder / p.format(t)) for t in range(frames)]) for p in patterns]
 
 
-def test_a_video_follows_the_challenges_layout(tmp_path):
+def test_a_video_has_the_layout_of_the_challenge(tmp_path):
     images, seg, tra = video(tmp_path, n=8)
     assert (images.dtype, seg.dtype, tra.dtype) == (np.uint8, np.uint16, np.uint16)
     assert (tmp_path / "01_GT/TRA/man_track.txt").read_text() == "".join(f"{n} 0 4 0\n" for n in range(1, 9))
@@ -140,7 +140,7 @@ def test_every_cell_moves_a_little_from_frame_to_frame(tmp_path):
     assert (steps.max(axis=0) > 1).all()
 
 
-def test_cells_in_a_crowd_never_run_over_each_other(tmp_path):
+def test_crowded_cells_never_overlap(tmp_path):
     _, seg, tra = video(tmp_path, frames=40, shape=(72, 72), n=12)
     for objects, markers in zip(seg, tra, strict=True):
         np.testing.assert_array_equal(np.unique(objects), np.arange(13))

@@ -1,4 +1,4 @@
-"""What is written chunk by chunk is what comes back, valid, the same bytes in any order and after any kill."""
+"""What is written chunk by chunk is read back, is valid, and is the same bytes in any order and after any kill."""
 
 import os
 import subprocess
@@ -111,6 +111,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_whole_chunks_only(tmp_path):
     output, values = make(tmp_path / "whole.zarr")
     fill(output, values)
@@ -181,7 +182,7 @@ def test_labels_in_an_image_are_listed_and_valid(tmp_path):
     np.testing.assert_array_equal(open_image(tmp_path / "a.zarr/labels/cells").frames[0].read(), values[0])
 
 
-def test_a_folder_called_labels_that_is_in_no_image_stays_a_folder(tmp_path):
+def test_a_folder_called_labels_outside_of_images_stays_a_folder(tmp_path):
     make(tmp_path / "labels" / "a.ome.zarr")
     assert [entry.name for entry in (tmp_path / "labels").iterdir()] == ["a.ome.zarr"]
 
@@ -230,7 +231,7 @@ def test_a_full_disk_gives_one_sentence_and_keeps_what_is_done(tmp_path, file_si
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_a_tiff_that_may_pass_four_gigabytes_is_a_bigtiff(tmp_path, monkeypatch):
+def test_a_tiff_that_may_exceed_four_gigabytes_is_a_bigtiff(tmp_path, monkeypatch):
     output, values = make(tmp_path / "a.zarr")
     fill(output, values)
     for limit, big in ((10**9, False), (1301 * 201 * 4, True)):

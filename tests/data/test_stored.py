@@ -178,7 +178,7 @@ def test_what_was_loaded_is_not_the_file(case, path, expected):
     np.testing.assert_array_equal(load(everything), expected)
 
 
-def test_a_level_that_is_not_there_is_refused(path):
+def test_a_missing_level_is_refused(path):
     with pytest.raises(
         BadFile, match="has 1 resolution level, counted from 0, but level 1 was requested; omit the level"
     ):
