@@ -27,7 +27,7 @@ import record
 import tifffile
 import torch
 import zarr
-from tests.engine.test_decode_blocks import crowd, in_blocks
+from tests.prediction.streaming.test_decode_blocks import crowd, in_blocks
 
 from septum.choices import Kind
 from septum.config import Decoding, TrainConfig, UNetConfig, paper_2015
