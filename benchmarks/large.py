@@ -27,7 +27,6 @@ import record
 import tifffile
 import torch
 import zarr
-from tests.prediction.streaming.test_decode_blocks import crowd, in_blocks
 
 from septum.choices import Kind
 from septum.config import Decoding, TrainConfig, UNetConfig, paper_2015
@@ -36,6 +35,7 @@ from septum.core.layout import plan_layout
 from septum.core.unet import UNet
 from septum.model.model import Model, ModelCard
 from septum.prediction.streaming.decode_blocks import as_probabilities
+from tests.prediction.streaming.test_decode_blocks import crowd, in_blocks
 
 # A process inherits the peak of its parent, so a small process starts the measured one.
 BETWEEN = """import resource, subprocess, sys
