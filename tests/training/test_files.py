@@ -217,11 +217,11 @@ def test_a_final_training_on_other_data_is_refused(tmp_path):
     assert not (tmp_path / "run" / "final").exists()
 
 
-def test_a_final_training_after_a_run_that_ended_early_takes_as_many_steps_as_that(tmp_path, monkeypatch):
+def test_a_final_training_after_a_run_that_ended_early_takes_as_many_steps_as_that(tmp_path, monkeypatch, ticks):
     write_data(tmp_path / "data")
     with monkeypatch.context() as patch:
         patch.setattr("septum.training.fit.OVERTIME", 0.0)
-        train(tmp_path / "data", tmp_path / "run", steps=None, budget=2.0)
+        train(tmp_path / "data", tmp_path / "run", steps=None, budget=5.0, begin=0.0)
     records, _ = train(tmp_path / "data", tmp_path / "run", resume=True, final=True, steps=None, changes={})
     assert Notice("final training on all images, 1 step; its scores are those of the run before") in records
     assert RunFolder(tmp_path / "run" / "final").last_step() == 1
