@@ -257,7 +257,7 @@ BAD_TRAINING = {
         "run is not a run folder (it has no config.json); give the --output of a training, or start a new run without"
     ],
     "--resume --steps 5": ["--resume continues with the settings in config.json; leave the other options out"],
-    "--from nowhere": ["there is no model at nowhere; give a run folder or a model.safetensors"],
+    "--from nowhere": ["there is no model at nowhere; give a run folder, a model file, or the name"],
     "--labels nowhere.tif": ["nowhere.tif does not exist; check the path"],
 }
 
@@ -322,7 +322,7 @@ def test_a_run_with_damaged_settings_is_refused(data, tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "fragments"),
     [
-        (b"", ["is no safetensors file or is cut short"]),
+        (b"", ["is not a safetensors file or is cut short"]),
         (safetensors.torch.save({"a": torch.zeros(1)}), ["is not a checkpoint of Septum; start a new run in"]),
     ],
     ids=["empty", "of another program"],
@@ -390,15 +390,18 @@ def cut_model(path, model):
 
 
 BAD_MODELS = {
-    "cut short": (cut_model, ["bad.safetensors is no safetensors file or is cut short", "get or train it again"]),
+    "cut short": (
+        cut_model,
+        ["bad.safetensors is not a safetensors file or is cut short", "download it again or train again"],
+    ),
     "a pickle": (
         lambda path, model: path.write_bytes(pickle.dumps({"weights": [1]})),
         [
             "bad.safetensors is a pickled PyTorch file, which can run any code when opened",
-            "Septum only reads .safetensors models",
+            "Septum reads only .safetensors models",
         ],
     ),
-    "nowhere": (lambda path, model: None, ["there is no model at", "give a run folder or a model.safetensors"]),
+    "nowhere": (lambda path, model: None, ["there is no model at", "give a run folder, a model file, or the name"]),
     "an empty folder": (lambda path, model: path.mkdir(), ["has no model.safetensors; give the folder that"]),
 }
 

@@ -100,3 +100,24 @@ def test_memory_is_known_without_loading_torch():
         "import sys; from septum.machine.memory import default_limit; default_limit(); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has these thresholds")
+def test_arrays_return_to_the_system_at_once_only_while_the_cache_is_limited(monkeypatch):
+    """In a fresh process: how much memory stays with it when arrays of 4 MB are freed, within and after."""
+    code = """
+import os
+import numpy as np
+from septum.machine.memory import limited_allocator_cache, resident
+def kept():
+    arrays = [np.ones(2**19) for _ in range(10)]
+    before = resident()
+    del arrays
+    return before - resident() < 20 * 10**6
+with limited_allocator_cache():
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "100"
+    within = kept()
+print([within, kept()], "ONEDNN_PRIMITIVE_CACHE_CAPACITY" in os.environ)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[False, True] False"

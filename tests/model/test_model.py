@@ -164,7 +164,7 @@ def test_a_file_cut_short_is_refused(file, where):
 
 def test_a_file_with_something_appended_is_refused(file):
     file.write_bytes(file.read_bytes() + b"\0")
-    with pytest.raises(ModelError, match="no safetensors file or is cut short"):
+    with pytest.raises(ModelError, match="is not a safetensors file or is cut short"):
         load(file)
 
 
@@ -185,7 +185,7 @@ def test_a_pickle_is_refused_and_not_opened(tmp_path, how):
         file.write_bytes(pickle.dumps(Trap(sprung), protocol=how))
     else:
         torch.save({"trap": Trap(sprung)}, file, _use_new_zipfile_serialization=how == "torch")
-    with pytest.raises(ModelError, match=r"is a pickled PyTorch file.*only reads \.safetensors"):
+    with pytest.raises(ModelError, match=r"is a pickled PyTorch file.*Septum reads only \.safetensors"):
         load(file)
     assert not sprung.exists()
 
@@ -196,7 +196,7 @@ def test_other_files_are_refused(tmp_path):
     text.write_text("this is a text file, long enough to have a header")
     with pytest.raises(ModelError, match="is a safetensors file but not a Septum model; give a file that septum"):
         load(foreign)
-    with pytest.raises(ModelError, match="no safetensors file"):
+    with pytest.raises(ModelError, match="is not a safetensors file"):
         load(text)
 
 

@@ -552,3 +552,16 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(image, tmp
     monkeypatch.setattr(module, "segment", None)
     with pytest.raises(OutputError, match="cannot write"):
         predict(image, image / "out")
+
+
+def test_a_prediction_leaves_weights_threads_and_environment_as_they_were(image, tmp_path, monkeypatch):
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    calls: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", calls.append)
+    weights = [(weight.data_ptr(), weight.stride()) for weight in MODEL.net.parameters()]
+    environment = dict(os.environ)
+    for settings in ({}, {"stream": StreamOptions(verify=1)}):
+        predict(image, tmp_path / f"out{len(settings)}", **settings)
+    assert calls == []
+    assert dict(os.environ) == environment
+    assert [(weight.data_ptr(), weight.stride()) for weight in MODEL.net.parameters()] == weights

@@ -3,7 +3,7 @@ import tifffile
 
 from septum.core.tiling import ArraySource
 from septum.data.images import open_image
-from septum.prediction.preview import LARGEST, preview_files, read_downsampled
+from septum.prediction.preview import PREVIEW_SIDE, preview_files, read_downsampled
 from tests.prediction.streaming.test_job import load, make_model
 
 
@@ -19,4 +19,4 @@ def test_a_preview_is_one_small_picture(tmp_path):
     (record,) = preview_files(load(make_model(tmp_path)), [tmp_path / "a.tif"], tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_preview.png"]
     assert open_image(record.outputs[0]).frames[0].shape == (3, 700, 500)
-    assert max(700, 500) <= LARGEST
+    assert max(700, 500) <= PREVIEW_SIDE

@@ -1,4 +1,4 @@
-"""Tensors and text in one .safetensors file: written whole or not at all, read without unpickling anything."""
+"""Tensors and text in one .safetensors file: it appears whole or not at all, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import torch
 from septum.data.files import atomic_path
 from septum.errors import ModelError
 
-PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how PyTorch's own files begin
-
-
-NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}  # in the format
+PICKLE_STARTS = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # of PyTorch's own files
+DTYPE_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write named tensors of floating point with metadata, one after the other through a buffer of the largest's size.
+    """Write named tensors of floating point with metadata, one by one, through a buffer as large as the largest.
 
     Raises
     ------
@@ -30,7 +28,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadat
     end = 0
     for name, tensor in tensors.items():
         begin, end = end, end + tensor.nbytes
-        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        header[name] = {"dtype": DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     buffer = torch.empty(max((tensor.nbytes for tensor in tensors.values()), default=0), dtype=torch.uint8)
@@ -43,9 +41,9 @@ def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadat
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Read tensors and metadata; ModelError for anything that is not a whole safetensors file.
+    """Read tensors and metadata; ModelError for anything that is not a complete safetensors file.
 
-    Each tensor is a mapping of the file of its own, whose memory goes with it.
+    Each tensor has a mapping of the file of its own, so that its memory is freed with it.
     """
     try:
         with path.open("rb") as file:
@@ -54,14 +52,18 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             names, metadata = list(tensors.keys()), tensors.metadata() or {}
         return {name: _mapped(path, name) for name in names}, metadata
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror or error}); check the file and its rights") from None
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror or error}); check the file and its permissions"
+        ) from None
     except safetensors.SafetensorError as error:
-        if start in PICKLES:
+        if start in PICKLE_STARTS:
             raise ModelError(
                 f"{path} is a pickled PyTorch file, which can run any code when opened; "
-                "Septum only reads .safetensors models"
+                "Septum reads only .safetensors models"
             ) from None
-        raise ModelError(f"{path} is no safetensors file or is cut short ({error}); get or train it again") from None
+        raise ModelError(
+            f"{path} is not a safetensors file or is cut short ({error}); download it again or train again"
+        ) from None
 
 
 def _mapped(path: Path, name: str) -> torch.Tensor:

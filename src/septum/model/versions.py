@@ -1,4 +1,4 @@
-"""The versions of what decides a result, for run folders and model files."""
+"""The versions of the packages that decide a result, for run folders and model files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PACKAGES = ("septum", "torch", "numpy", "scipy", "scikit-image")
 
 
 def versions() -> dict[str, str]:
-    """Return package -> version, with Python's own."""
+    """Return package -> version, including Python's own."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""A quick look at images of any size: segmented at low resolution, as an overlay."""
+"""A quick look at images of any size: an overlay of a segmentation at low resolution."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from septum.model.model import Model
 from septum.model.predict import segment
 from septum.prediction.records import FileDone
 
-LARGEST = 1024  # pixels per side of a preview
+PREVIEW_SIDE = 1024  # pixels of the longer side
 
 
 def preview_files(
@@ -26,14 +26,16 @@ def preview_files(
 ) -> Generator[FileDone, None, None]:
     """Write ``NAME_preview.png`` of the first frame of each image.
 
-    The coarsest resolution level with at least 1024 pixels along its longer side is read; where that is much larger,
-    means of squares are taken. What the network does not know from training it may not find at this resolution.
+    Reads the coarsest resolution level with at least 1024 pixels along its longer side, and averages squares of pixels
+    if that is still much larger. A network trained at full resolution may miss objects at this one.
     """
     for path in paths:
         levels = open_image(path, channel=channel).levels
-        level = max((n for n, shape in enumerate(levels) if max(shape) >= LARGEST), default=0)
+        level = max((n for n, shape in enumerate(levels) if max(shape) >= PREVIEW_SIDE), default=0)
         frame = open_image(path, channel=channel, level=level).frames[0]
-        pixels = read_downsampled(fit_channels(frame, model.card.channels), math.ceil(max(frame.shape[1:]) / LARGEST))
+        pixels = read_downsampled(
+            fit_channels(frame, model.card.channels), math.ceil(max(frame.shape[1:]) / PREVIEW_SIDE)
+        )
         prediction = drain(segment(model.net, model.card.config, ArraySource(pixels)))
         picture = output / f"{stem_of(path)}_preview.png"
         write_png(picture, overlay(pixels, prediction.labels, kind=model.card.kind))
@@ -41,7 +43,7 @@ def preview_files(
 
 
 def read_downsampled(source: Source, factor: int) -> np.ndarray:
-    """Read an image as the means of squares of `factor` pixels, block by block; what is left at the end is dropped.
+    """Read an image as the means of squares of `factor` pixels, block by block; incomplete squares are dropped.
 
     Examples
     --------

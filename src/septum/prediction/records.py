@@ -55,13 +55,13 @@ class StreamProgress:
 
 @dataclass(frozen=True)
 class Certificate:
-    """How a region of a streamed result compares with a whole-image pass over its surroundings."""
+    """How a region of a streamed result compares with one pass over it and its surroundings."""
 
     frame: int
     region: tuple[slice, ...]
     difference: float  # the largest between two probabilities
     rounding: float  # half a step of the stored probabilities: a difference that rounding explains
-    differing: int  # pixels whose label is not that of the object they lie in
+    differing: int  # pixels whose label differs from that of their object
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def table_of(path):
 
 
 def test_the_table_of_objects_is_the_same_as_in_memory(model_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(object_table.added_up, "__defaults__", (7,))  # objects at a time
+    monkeypatch.setattr(object_table.summed, "__defaults__", (7,))  # objects at a time
     frames = np.concatenate([image_of(seed) for seed in range(2)]).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", frames, imagej=True, resolution=(2, 4), metadata={"axes": "ZYX", "unit": "um"})
     stream(model_path, tmp_path / "a.tif", tmp_path / "out", StreamOptions(region=(20, 141, 3, 187)))
@@ -176,7 +176,7 @@ def test_the_overlay_shows_a_level_of_the_pyramid(tmp_path, monkeypatch, kind):
     model_path = make_model(tmp_path, kind=kind)
     image = np.pad(image_of(), [(0, 0), (0, 500), (0, 411)], mode="reflect")[0]
     tifffile.imwrite(tmp_path / "a.tif", image, tile=(32, 32))
-    monkeypatch.setattr(decode_blocks, "LARGEST", 400)
+    monkeypatch.setattr(decode_blocks, "THUMBNAIL_SIDE", 400)
     plan_small_tiles(model_path, tmp_path / "a.tif", tmp_path / "out", block=64, stride=(256, 256), chunk=64, rows=48)
     stream(model_path, tmp_path / "a.tif", tmp_path / "out", small=False)
     small = np.add.reduceat(np.add.reduceat(image, np.arange(0, 650, 2), 0, dtype=int), np.arange(0, 601, 2), 1)

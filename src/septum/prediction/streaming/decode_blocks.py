@@ -31,7 +31,7 @@ from septum.core.targets import INSTANCE_TARGETS
 from septum.core.tiling import Sink, Source
 from septum.data.files import atomic_path
 
-LARGEST = 1024  # pixels per side of what is kept for an overlay
+THUMBNAIL_SIDE = 1024  # pixels of the longer side of an overlay, at most
 
 
 class Store(Sink, Protocol):
@@ -47,9 +47,9 @@ class Store(Sink, Protocol):
 class BlockDecoding:
     """Labels of one image, block by block.
 
-    Each step works on blocks that may be done in any order, by any process, and again after a crash. Between two steps
-    stands a barrier: what all blocks found is put together (`join_components`, `join_objects`). The result is what
-    `decode` makes of the whole image. Memory grows with the number of objects (some 20 bytes each), not of pixels.
+    The blocks of a step may be done in any order, by any process, and repeated after a crash. Between two steps the
+    findings of all blocks are combined (`join_components`, `join_objects`). The result equals that of `decode` on the
+    whole image. Memory grows with the number of objects (about 20 bytes each), not with the number of pixels.
     """
 
     target: str
@@ -58,9 +58,9 @@ class BlockDecoding:
     probabilities: Store  # as stored: uint8, or a float type
     labels: Store
     components: Store | None  # instances only, (1, Y, X) uint32: numbered within each block
-    objects: Store | None  # the same with numbers of the whole image, extended and without small holes
-    folder: Path  # of what the blocks tell each other
-    image: Source  # grey values as they are, of which the labels show the part that begins at `origin`
+    objects: Store | None  # the same, numbered over the whole image, extended and without small holes
+    folder: Path  # of the findings of blocks
+    image: Source  # raw values; the labels are those of the part that begins at `origin`
     origin: tuple[int, int] = (0, 0)
 
     @property
@@ -76,8 +76,8 @@ class BlockDecoding:
 
     @property
     def halvings(self) -> int:
-        """How often the image is halved for an overlay; the labels' pyramid has that level."""
-        return max(0, math.ceil(math.log2(max(self.labels.shape[1:]) / LARGEST)))
+        """How often the image is halved for an overlay, which is also a level of the labels' pyramid."""
+        return max(0, math.ceil(math.log2(max(self.labels.shape[1:]) / THUMBNAIL_SIDE)))
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -95,14 +95,14 @@ class BlockDecoding:
 
     def is_done(self, step: str, block: int) -> bool:
         """Whether a step is done for a block."""
-        return self._note(step, block).exists()
+        return self._findings_file(step, block).exists()
 
     def write_classes(self, block: int) -> None:
-        """Write the most probable class of every pixel; tell how the image looks from afar."""
+        """Write the most probable class of every pixel, and save a thumbnail of the image."""
         region = self.region(block)
         classes = decode("classes", self.probabilities.read(region))
         self.labels.write(region, classes[None].astype(np.uint8))
-        self._tell("classes", block, small=downsample(self._pixels(region), 2**self.halvings))
+        self._save_findings("classes", block, small=downsample(self._pixels(region), 2**self.halvings))
 
     def find_components(self, block: int) -> None:
         """Number the components of the seeds within a block."""
@@ -111,27 +111,27 @@ class BlockDecoding:
         seeds = INSTANCE_TARGETS[self.target].seeds(as_probabilities(self.probabilities.read(region)), self.decoding)
         found = connected(seeds)
         self.components.write(region, found[None].astype(np.uint32))
-        self._tell("components", block, **asdict(edges(found)))
+        self._save_findings("components", block, **asdict(edges(found)))
 
     def join_components(self) -> None:
-        """Find out which components of all blocks are one."""
+        """Find out which components of different blocks are connected."""
         if (self.folder / "roots.npy").exists():
             return
-        told = [self._edges_of(block) for block in range(self.count)]
+        found = [self._edges_of(block) for block in range(self.count)]
         across = self.grid[1]
-        roots = join([told[start : start + across] for start in range(0, self.count, across)])
-        self._save("firsts", first_numbers([one.count for one in told]))
-        self._save("roots", roots)
+        roots = join([found[start : start + across] for start in range(0, self.count, across)])
+        self._save_array("firsts", first_numbers([one.count for one in found]))
+        self._save_array("roots", roots)
 
     def finish_objects(self, block: int) -> None:
-        """Extend the components and fill holes; tell how many pixels each object has here, and which is the first."""
+        """Extend the components and fill holes; save how many pixels each object has here, and its first pixel."""
         assert self.components is not None
         assert self.objects is not None
         region, (_, height, width) = self.region(block), self.labels.shape
         far = reach(self.target, self.decoding)
         wider = clip(expand(region, far), (height, width))
         ids, components = np.unique(self._roots_in(wider), return_inverse=True)
-        if ids[0] != 0:  # no background: component 0 must stay what is free
+        if ids[0] != 0:  # there is no background here, and component 0 must stay background
             ids, components = np.concatenate([[0], ids]), components + 1
         components = components.reshape(shape_of(wider))
         probabilities = as_probabilities(self.probabilities.read(wider))
@@ -142,7 +142,7 @@ class BlockDecoding:
         rows, columns = np.divmod(first, labels.shape[1])
         places = (rows + region[0].start) * width + columns + region[1].start
         some = here > 0
-        self._tell("objects", block, ids=ids[here][some], areas=areas[some], places=places[some])
+        self._save_findings("objects", block, ids=ids[here][some], areas=areas[some], places=places[some])
 
     def join_objects(self) -> int:
         """Number the objects of the whole image by their first pixels; return how many there are."""
@@ -150,14 +150,14 @@ class BlockDecoding:
             n = len(np.load(self.folder / "roots.npy", mmap_mode="r"))
             areas, first = np.zeros(n, np.int64), np.full(n, np.iinfo(np.int64).max)
             for block in range(self.count):
-                told = self._told("objects", block)
-                np.add.at(areas, told["ids"], told["areas"])
-                np.minimum.at(first, told["ids"], told["places"])
-            self._save("numbers", number_objects(areas, first, self.decoding.smallest_object))
+                found = self._findings("objects", block)
+                np.add.at(areas, found["ids"], found["areas"])
+                np.minimum.at(first, found["ids"], found["places"])
+            self._save_array("numbers", number_objects(areas, first, self.decoding.smallest_object))
         return int(np.load(self.folder / "numbers.npy", mmap_mode="r").max(initial=0))
 
     def write_labels(self, block: int) -> None:
-        """Write the final numbers; tell what adds up to measurements of objects, and how the image looks from afar."""
+        """Write the final numbers; save the sums for measurements of objects, and a thumbnail of the image."""
         assert self.objects is not None
         numbers = np.load(self.folder / "numbers.npy", mmap_mode="r")
         region = self.region(block)
@@ -165,13 +165,16 @@ class BlockDecoding:
         self.labels.write(region, labels.astype(np.uint32))
         pixels = self._pixels(region)
         sums = sums_of_objects(labels[0], pixels, origin_of(region))
-        self._tell("labels", block, small=downsample(pixels, 2**self.halvings), **asdict(sums))
+        self._save_findings("labels", block, small=downsample(pixels, 2**self.halvings), **asdict(sums))
 
     def thumbnail(self) -> np.ndarray:
-        """Return the (C, y, x) image of the halved labels, once all blocks are done."""
+        """Return the (C, y, x) image at the size of the overlay, once all blocks are done."""
         rows = [
             np.concatenate(
-                [self.told(self.steps[-1][0], down * self.grid[1] + across, "small") for across in range(self.grid[1])],
+                [
+                    self.finding(self.steps[-1][0], down * self.grid[1] + across, "small")
+                    for across in range(self.grid[1])
+                ],
                 axis=2,
             )
             for down in range(self.grid[0])
@@ -182,7 +185,7 @@ class BlockDecoding:
         return self.image.read(shift(region, self.origin))
 
     def _roots_in(self, region: Region) -> np.ndarray:
-        """Components of a region that may reach into many blocks, numbered for the whole image and joined."""
+        """Components of a region that may span many blocks, numbered over the whole image and joined."""
         assert self.components is not None
         firsts = np.load(self.folder / "firsts.npy", mmap_mode="r")
         roots = np.load(self.folder / "roots.npy", mmap_mode="r")
@@ -195,33 +198,33 @@ class BlockDecoding:
         return found
 
     def _edges_of(self, block: int) -> Edges:
-        told = self._told("components", block)
-        return Edges(int(told["count"]), told["top"], told["bottom"], told["left"], told["right"])
+        found = self._findings("components", block)
+        return Edges(int(found["count"]), found["top"], found["bottom"], found["left"], found["right"])
 
-    def _note(self, step: str, block: int) -> Path:
+    def _findings_file(self, step: str, block: int) -> Path:
         return self.folder / step / f"{block}.npz"
 
-    def _tell(self, step: str, block: int, **values: object) -> None:
-        with atomic_path(self._note(step, block)) as beside:
+    def _save_findings(self, step: str, block: int, **values: object) -> None:
+        with atomic_path(self._findings_file(step, block)) as beside:
             np.savez(beside, **values)  # type: ignore[arg-type]
 
-    def told(self, step: str, block: int, name: str) -> np.ndarray:
-        """Return one of the things that a block told in a step."""
-        with np.load(self._note(step, block)) as values:
+    def finding(self, step: str, block: int, name: str) -> np.ndarray:
+        """Return one of the arrays that a step saved for a block."""
+        with np.load(self._findings_file(step, block)) as values:
             value: np.ndarray = values[name]
         return value
 
-    def _told(self, step: str, block: int) -> dict[str, np.ndarray]:
-        with np.load(self._note(step, block)) as values:
+    def _findings(self, step: str, block: int) -> dict[str, np.ndarray]:
+        with np.load(self._findings_file(step, block)) as values:
             return {name: values[name] for name in values.files}
 
-    def _save(self, name: str, values: np.ndarray) -> None:
+    def _save_array(self, name: str, values: np.ndarray) -> None:
         with atomic_path(self.folder / f"{name}.npy") as beside:
             np.save(beside, values)
 
 
 def finish_step(blocks: BlockDecoding, step: str) -> int:
-    """Put together what all blocks found in a step; returns the number of objects once it is known."""
+    """Combine the findings of all blocks in a step; returns the number of objects once it is known."""
     if step == "components":
         blocks.join_components()
     return blocks.join_objects() if step == "objects" else 0

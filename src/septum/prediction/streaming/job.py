@@ -170,7 +170,7 @@ class Job:
             yield region, np.where(inside[relative_to(region, tile.write)], probabilities, background)
 
     def decoding(self, frame: int) -> BlockDecoding:
-        """Return how the labels of a frame are made."""
+        """Return the decoding of a frame into labels."""
         config = self.model.card.config
         classes = self.model.card.kind == "classes"
         return BlockDecoding(

@@ -1,4 +1,4 @@
-"""The certificate: random regions of a streamed result, recomputed by a whole-image pass of their surroundings."""
+"""The certificate: random regions of a streamed result, recomputed in one pass over each and its surroundings."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from septum.prediction.streaming.decode_blocks import as_probabilities
 from septum.prediction.streaming.job import Job
 
 SIDE = 128  # pixels of a region
-CONTEXT = 64  # pixels around it, beyond what the decoding looks at
+CONTEXT = 64  # pixels around it, in addition to what decoding needs
 
 
 def certify(job: Job, count: int, seed: int = 0) -> Iterator[Certificate]:
-    """Recompute random regions of a result, by the network's plain forward pass."""
+    """Recompute random regions of a result by the plain forward pass of the network."""
     rng = np.random.default_rng(seed)
     config = job.model.card.config
     around = CONTEXT + (0 if config.target == "classes" else reach(config.target, config.decoding))
@@ -63,7 +63,7 @@ def certify(job: Job, count: int, seed: int = 0) -> Iterator[Certificate]:
 
 
 def one_pass(net: UNet, source: Source, region: Region, tta: TtaConfig | None) -> np.ndarray:
-    """Class probabilities of a region of an image, by one forward pass for each version of the image."""
+    """Class probabilities of a region of an image, by one forward pass per version of the image."""
     total: np.ndarray | float = 0.0
     turned = list(versions(tta, (source.shape[1], source.shape[2])))
     of_logits = tta is not None and tta.average == "logits"
@@ -90,9 +90,9 @@ def _forward(net: UNet, source: Source, region: Region) -> np.ndarray:
 def _differing(
     here: np.ndarray, streamed: np.ndarray, inner: Region, smallest: int, cut: list[tuple[bool, bool]]
 ) -> int:
-    """Count the pixels of a region whose streamed label is not the one that most of their object here has.
+    """Count the pixels of a region whose streamed label differs from that of most pixels of their object `here`.
 
-    Objects that an edge of the surroundings cuts may be larger than they look, so only others can be debris.
+    An object that is cut by an edge of the surroundings may be larger than it looks, so it does not count as debris.
     """
     (top, bottom), (left, right) = cut
     lines = [(top, here[0]), (bottom, here[-1]), (left, here[:, 0]), (right, here[:, -1])]
