@@ -69,13 +69,13 @@ def reproduce(
     """
     from septum.cli.display import CountDisplay, TrainingDisplay, cell_text
     from septum.data.catalog import find
-    from septum.experiments.reproduce import EXPERIMENTS, Options
+    from septum.experiments.reproduce import EXPERIMENTS, ReproductionOptions
     from septum.experiments.reproduce import reproduce as repeat
     from septum.machine.device import pick_device
     from septum.machine.generators import drain
     from septum.words import parse_duration, table
 
-    options = Options(
+    options = ReproductionOptions(
         recipe=recipe,
         budget=parse_duration(budget) if budget is not None else None,
         changes=parse_settings(settings) if settings else None,

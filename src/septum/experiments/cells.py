@@ -1,4 +1,4 @@
-"""Cell Tracking Challenge, DIC-HeLa and PhC-U373: cells in light microscopy, scored by SEG."""
+"""Cell Tracking Challenge, DIC-HeLa and PhC-U373: cells in light microscopy, with the score SEG."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from septum.training.records import ImagesDone
 from septum.training.run import RunFolder
 
 VIDEOS = ("01", "02")
-MASKS = "8 dihedral"  # the averaging whose masks are written; the authors' release averages over 4 mirrored versions
+MASKS = "8 dihedral"  # averaging of the written masks; the authors' release averages over 4 mirrored versions
 
 
 @dataclass(frozen=True)
@@ -43,30 +43,30 @@ class Cells:
     title: str
     data: str
     published: Sequence[Reference]
-    learned_from: str  # what the paper's network had
+    paper_trained_on: str  # a sentence
 
     @property
     def split(self) -> Sequence[str]:
-        """How the data are split and what that cannot say."""
+        """How the data are split, and what the scores therefore cannot show."""
         return (
-            "The truth of the challenge's test videos is secret. Here a network learns from video 01 and is tested on "
-            "the whole of video 02, and the reverse: no frame of a tested video is ever seen in training, since "
-            "neighbouring frames look alike. SEG of one direction is the mean over all true objects of its video, "
-            "and the last column is the mean of both directions, as in the challenge.",
-            f"So the published numbers are of other videos than ours, and compare with care. {self.learned_from} Ours "
-            "learn from one video at a time, of which the validation takes a fifth.",
-            "SEG judges the annotated objects of the gold truth (SEG/man_seg) only: frames that are annotated in part "
-            "count with what is annotated, and invented objects cost nothing. Frames without gold truth are predicted "
-            "as well, where there are any, so that the challenge's own tool can score the folders 01_RES and 02_RES.",
+            "The truth of the test videos of the challenge is secret. Here one network is trained on video 01 and "
+            "tested on all of video 02, and a second the other way round. No frame of a tested video is used in its "
+            "training, since neighbouring frames look alike. SEG of a video is the mean over all its true objects; "
+            "the last column is the mean of both videos, as in the challenge.",
+            f"The published scores are for other videos than ours: compare with care. {self.paper_trained_on} Our "
+            "networks train on one video each, a fifth of which is held out for validation.",
+            "SEG scores only the annotated objects of the gold truth (SEG/man_seg): in partly annotated frames the "
+            "rest does not count, and invented objects cost nothing. Frames without gold truth are predicted too, so "
+            "that the challenge's own tool can score the folders 01_RES and 02_RES.",
         )
 
     def folds(self, folder: Path) -> Sequence[Fold]:
-        """Each video is tested by the network that learned from the other."""
+        """Return two folds: each video is tested with the network that was trained on the other."""
         for video in VIDEOS:
             if not (folder / video).is_dir() or not (folder / f"{video}_GT" / "SEG").is_dir():
                 raise DatasetError(
                     f"{folder} has no {video} with {video}_GT/SEG, expected the training data of the Cell Tracking "
-                    f"Challenge with both videos; 'septum data get {self.data}' gets them"
+                    f"Challenge with both videos; get them with 'septum data get {self.data}'"
                 )
         return [
             Fold(
@@ -79,10 +79,10 @@ class Cells:
             for test, train in (VIDEOS, VIDEOS[::-1])
         ]
 
-    def judge(
+    def score(
         self, fold: Fold, folder: Path, model: Model, output: Path
     ) -> Generator[ImagesDone, None, dict[str, Any]]:
-        """Predict every frame of a video; masks go to ``01_RES``, those with gold truth are scored."""
+        """Predict every frame of a video into ``01_RES``, and score those with gold truth."""
         samples = {sample.name: sample for sample in fold.test()}
         frames = frame_files(folder / fold.name)
         scores: dict[str, Any] = {}
@@ -117,7 +117,7 @@ class Cells:
         return scores
 
     def summarize(self, folder: Path, output: Path, done: Mapping[Fold, dict[str, Any]]) -> Summary:
-        """Put both directions together."""
+        """Combine both videos."""
         columns = [f"SEG, tested on {video}" for video in VIDEOS]
         rows: list[list[object]] = [[one.name, None, None, one.scores["SEG"], "test videos"] for one in self.published]
         by_video = {fold.name: result["scores"] for fold, result in done.items()}
@@ -131,11 +131,11 @@ class Cells:
             rows.append([name, *segs, mean, "training videos, each unseen"])
         tables = [
             Table(
-                "Beside the paper",
+                "Compared with the paper",
                 ["", *columns, "SEG, mean", "measured on"],
                 rows,
-                note="SEG, called IOU in the paper: more is better. The challenge's test truth is secret, so ours is "
-                "trained on video 01 and tested on 02, and the reverse: compare with care (below).",
+                note="SEG, called IOU in the paper: higher is better. The test truth of the challenge is secret, so "
+                "ours are trained on one training video and tested on the other: compare with care (see below).",
             )
         ]
         if done:
@@ -163,12 +163,12 @@ PHC_U373 = Cells(
 
 
 def frame_files(video: Path) -> list[Path]:
-    """Return the frames ``tTTT.tif`` of a video, in their order."""
+    """Return the frames ``tTTT.tif`` of a video, in order."""
     return [file for file in visible_entries(video) if is_image(file) and frame_number(key_of(file), "t")]
 
 
 def mask_file(output: Path, frame: str) -> Path:
-    """Return where the mask of a frame goes.
+    """Return the file for the mask of a frame.
 
     Examples
     --------
@@ -180,7 +180,7 @@ def mask_file(output: Path, frame: str) -> Path:
 
 
 def _name(file: Path) -> str:
-    """Return what the data set calls a frame: ``01_t007``."""
+    """Return the name of a frame in the data set: ``01_t007``."""
     return f"{file.parent.name}_{file.stem}"
 
 
@@ -200,13 +200,13 @@ def _table_of_folds(done: Mapping[Fold, dict[str, Any]]) -> Table:
         "Every fold",
         ["tested on", "averaging", *header],
         rows,
-        note=f"Masks in 01_RES and 02_RES are those averaged over {MASKS}. "
-        "Missed: no predicted object covers more than half of it.",
+        note=f"The masks in 01_RES and 02_RES are those averaged over {MASKS}. "
+        "Missed: true objects of which no predicted object covers more than half.",
     )
 
 
-def _most_instructive(dataset: Dataset) -> int:
-    """Return the index of the sample with the most objects, of those that are annotated whole if there are any."""
+def _with_most_objects(dataset: Dataset) -> int:
+    """Return the index of the sample with the most objects, preferably of those that are fully annotated."""
 
     def rank(index: int) -> tuple[bool, int]:
         sample = dataset.samples[index]
@@ -216,7 +216,7 @@ def _most_instructive(dataset: Dataset) -> int:
 
 
 def _pictures(output: Path, done: Mapping[Fold, dict[str, Any]]) -> tuple[list[Section], list[figures.Figure]]:
-    """Draw the paper's figures, and every tested frame."""
+    """Draw the figures of the paper, and every tested frame."""
     if not done:
         return [], []
     predicted = {
@@ -226,7 +226,7 @@ def _pictures(output: Path, done: Mapping[Fold, dict[str, Any]]) -> tuple[list[S
     first = next(iter(done))
     config = RunFolder(fold_folder(output, first)).config().train
     dataset = first.train()
-    index = _most_instructive(dataset)
+    index = _with_most_objects(dataset)
     shown = dataset.samples[index]
     learned = prepare(dataset, config, nothing_held_out(), torch.device("cpu"))[index]
     sample, labels = predicted[first][len(predicted[first]) // 2]
@@ -244,9 +244,7 @@ def _pictures(output: Path, done: Mapping[Fold, dict[str, Any]]) -> tuple[list[S
             ),
         ]
     drawn = [
-        figures.overlap_tile(
-            sample.image, white, config.unet.depth, f"Frame {sample.name}, which the network never saw"
-        ),
+        figures.overlap_tile(sample.image, white, config.unet.depth, f"Frame {sample.name}, not used in training"),
         figures.targets(
             shown.image,
             shown.labels,
@@ -257,8 +255,8 @@ def _pictures(output: Path, done: Mapping[Fold, dict[str, Any]]) -> tuple[list[S
         figures.Figure(
             "figure4",
             "Fig. 4: the result",
-            "The middle annotated frame of every tested video, which the network never saw. Predicted cells in "
-            "colours; yellow outlines are the truth, where there is one.",
+            "The middle annotated frame of every tested video, not used in training. Predicted cells in colours; "
+            "the truth, where there is one, as yellow outlines.",
             panels,
             columns=2,
         ),
@@ -272,6 +270,6 @@ def _pictures(output: Path, done: Mapping[Fold, dict[str, Any]]) -> tuple[list[S
         for fold, pairs in predicted.items()
         for one, mask in pairs
     ]
-    note = "Where a frame is annotated in part, objects without truth are shown as only predicted."
+    note = "In partly annotated frames, objects without truth are shown as only predicted."
     legend = {name: colour for name, colour in LEGEND.items() if name != "different classes"}
     return [Pictures("Every tested frame with truth", every, note=note, legend=legend)], drawn

@@ -1,8 +1,9 @@
-"""The demo: a small real image, trained on its left half, judged on its right half, with pictures and a report."""
+"""The demo: trains on the left half of a small real image and scores the right half, with pictures and a report."""
 
 from __future__ import annotations
 
 import importlib.resources
+import shlex
 import shutil
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from septum.errors import ConfigError, DatasetError
 from septum.machine.generators import drain
 from septum.model.predict import segment
 from septum.report.page import write_page
-from septum.report.run import LEGEND, score_headline
-from septum.report.sections import Picture, Pictures, Section, Text
+from septum.report.run import legend_of, score_headline, side_by_side
+from septum.report.sections import Command, Pictures, Section, Text
 from septum.report.training_curves import training_sections
 from septum.training.fit import fit
 from septum.training.holdout import nothing_held_out
@@ -40,7 +41,7 @@ LIMIT = 220.0  # seconds; a slow machine ends the training early, at a quarter m
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Scores on the unseen half, and where to look."""
+    """The scores on the unseen half, and the report."""
 
     scores: dict[str, float]
     report: Path
@@ -57,7 +58,7 @@ def nuclei() -> tuple[np.ndarray, np.ndarray]:
     try:
         folder = importlib.resources.files("stardist") / "data" / "images"
     except ModuleNotFoundError:
-        raise DatasetError('the demo\'s image comes with stardist; install it by pip install "septum[demo]"') from None
+        raise DatasetError("the image of the demo comes with stardist; install it with pip install stardist") from None
     with (
         importlib.resources.as_file(folder / "img2d.tif") as image,
         importlib.resources.as_file(folder / "mask2d.tif") as labels,
@@ -66,16 +67,16 @@ def nuclei() -> tuple[np.ndarray, np.ndarray]:
 
 
 def run_demo(output: Path) -> Generator[Record, None, DemoResult]:
-    """Train on the left half, judge on the right half; yields records."""
+    """Train on the left half of the image and score the right half; yields records."""
     image, labels = nuclei()
     half = image.shape[2] // 2
     run = RunFolder(output / "run")
-    yield Notice("512 x 512 fluorescent nuclei (from stardist, BSD-3): training on the left half, judging on the right")
+    yield Notice("512 x 512 fluorescent nuclei (stardist, BSD-3): training on the left half, scoring the right half")
     dataset = from_arrays([image[:, :, :half]], [labels[:, :half]])
     if run.exists():
         if run.config().data != dataset.hashes:
             raise ConfigError(
-                f"{run.path} holds another run, which is not the demo's to replace; choose another --output"
+                f"{run.path} contains another run, which the demo does not replace; choose another --output"
             )
         shutil.rmtree(run.path)
     config = recipe("fast", dataset, torch.device("cpu"), {**CHANGES, "steps": STEPS})
@@ -84,29 +85,37 @@ def run_demo(output: Path) -> Generator[Record, None, DemoResult]:
     prediction = drain(segment(model.net, config, ArraySource(unseen)))
     scores = validation_scores([ValidationImage(prediction.labels, truth)], "instances", 2)
     write_labels(output / "right_half_labels.tif", prediction.labels, None)
-    agreement = overlay(unseen, prediction.labels, truth=truth)
-    write_png(output / "right_half_overlay.png", agreement)
+    write_png(output / "right_half_overlay.png", overlay(unseen, prediction.labels, truth=truth))
     sections: list[Section] = [
         score_headline(scores),
         Text(
-            "What this shows",
+            "About this demo",
             [
-                "One real image of 125 nuclei. The network saw the left half with its labels; "
-                "everything here is measured on the right half, which it never saw.",
+                "A real image of 125 nuclei. The network was trained on the left half with its labels; "
+                "all scores are measured on the right half, which it never saw.",
             ],
         ),
         Pictures(
             "The unseen half",
+            side_by_side(unseen, prediction.labels, truth, "right half", "instances"),
+            columns=4,
+            note="The image, its truth, the prediction, and where the two differ.",
+            legend=legend_of("instances"),
+        ),
+        Text(
+            "Next step",
             [
-                Picture(overlay(unseen, np.zeros_like(truth)), "image", "the image"),
-                Picture(overlay(unseen, prediction.labels), "predicted nuclei", "predicted nuclei"),
-                Picture(agreement, "prediction against truth", "prediction against truth"),
+                "Segment your own images with this model, or train on your own annotations:",
+                Command(f"septum predict {shlex.quote(str(run.path))} IMAGES --output predictions"),
+                Command("septum train DATA --output run"),
             ],
-            legend=LEGEND,
         ),
         *training_sections(run.records()),
     ]
     write_page(
-        output / "report.html", title="Septum demo", subtitle="from half an image to the other", sections=sections
+        output / "report.html",
+        title="Septum demo",
+        subtitle="trained on one half of an image, scored on the other",
+        sections=sections,
     )
     return DemoResult(scores, output / "report.html")

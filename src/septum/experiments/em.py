@@ -1,4 +1,4 @@
-"""ISBI 2012: membranes of neurons in electron micrographs, scored as the challenge does."""
+"""ISBI 2012: membranes of neurons in electron micrographs, with the scores of the challenge."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from septum.training.records import ImagesDone
 from septum.training.run import RunFolder
 
 SLICES, BLOCK = 30, 6
-CHALLENGE = "test"  # the fold that learns from all slices and predicts the challenge's own
+CHALLENGE = "test"  # the fold that trains on all slices and predicts the test slices of the challenge
 SUBMISSION = Path("challenge") / "test-volume-interior.tif"
-INTERIOR = 1  # the class of what is 255 in the labels
+INTERIOR = 1  # the class of pixels that are 255 in the labels
 MEASURES = {
     "warping error": "warping_error",
     "Rand error": "rand_error",
@@ -69,19 +69,19 @@ class _Em:
     data: str = "isbi2012"
     split: Sequence[str] = (
         "The truth of the challenge's 30 test slices was never published. Here the 30 annotated slices are cut into "
-        "five contiguous blocks of six: a network learns from 24 slices and is tested on the six that it never saw, "
-        "five times over. The scores are those of all tested slices together.",
-        "So the published numbers are of other slices than ours: they say whether the order of magnitude is right, not "
-        "who is ahead. Ours learn from 24 slices, of which the validation takes a fifth; the paper's network had 30. "
-        "The slices beside a tested block are 50 nm away from it and in the training, which makes ours easier; the "
-        "test volume lies apart.",
-        "All measures are the best of ten thresholds 0, 0.1, ... 0.9 on the tested slices themselves, one threshold "
-        "for all of them: that is the challenge's rule. Interior of a cell is foreground. A map that nowhere falls "
-        "below a threshold has no splits, so the warping error is to be read with its threshold.",
+        "five contiguous blocks of six. Five networks are trained, each on 24 slices, and tested on the other six. The "
+        "scores are those of all tested slices together.",
+        "The published scores are for other slices than ours: compare the order of magnitude, not the ranking. Our "
+        "networks train on 24 slices, a fifth of which are held out for validation; the paper's network had all 30. "
+        "Our task is easier in one respect: the slices next to a tested block, 50 nm away, are in the training; the "
+        "test volume of the challenge lies apart.",
+        "Each score is the best over ten thresholds (0, 0.1, ... 0.9), one threshold for all tested slices, which is "
+        "the rule of the challenge. Cell interior is foreground. A map that never falls below a threshold has no "
+        "splits, so read the warping error together with its threshold.",
     )
 
     def folds(self, folder: Path) -> Sequence[Fold]:
-        """Five blocks of six slices, and the challenge's test slices."""
+        """Return five blocks of six slices, and the test slices of the challenge."""
         pairs = _pairs(folder)
         blocks = [range(start, start + BLOCK) for start in range(0, SLICES, BLOCK)]
         folds = [
@@ -95,14 +95,14 @@ class _Em:
             for block in blocks
         ]
         if _test_images(folder):
-            last = f"trained on all {SLICES} slices, for the challenge's test slices, whose truth is secret"
+            last = f"trained on all {SLICES} slices, predicts the test slices of the challenge (truth secret)"
             folds.append(Fold(CHALLENGE, last, partial(load_pairs, pairs, kind="classes"), list, _nothing_held_out))
         return folds
 
-    def judge(
+    def score(
         self, fold: Fold, folder: Path, model: Model, output: Path
     ) -> Generator[ImagesDone, None, dict[str, Any]]:
-        """Predict the interior of cells, with every averaging; score it, or write the challenge's stack."""
+        """Predict the cell interior with every kind of averaging; score it, or write the stack for the challenge."""
         if fold.name == CHALLENGE:
             images = [open_image(path).frames[0].read() for path in _test_images(folder)]
             interior, seconds = yield from _predict(model, images, "7 rotations", fold.name)
@@ -123,7 +123,7 @@ class _Em:
         return scores
 
     def summarize(self, folder: Path, output: Path, done: Mapping[Fold, dict[str, Any]]) -> Summary:
-        """Score all tested slices together, as the challenge does with its 30."""
+        """Score all tested slices together, as the challenge scores its 30."""
         blocks = {fold: result for fold, result in done.items() if fold.name != CHALLENGE}
         samples = {fold: fold.test() for fold in blocks}
         truth = [sample.labels for fold in blocks for sample in samples[fold]]
@@ -149,18 +149,18 @@ class _Em:
             )
         tables = [
             Table(
-                "Beside the paper",
+                "Compared with the paper",
                 ["", *MEASURES, "measured on"],
                 rows,
-                note="Errors: less is better; V_Rand and V_Info: more. The paper averaged over 7 rotations. The "
-                "challenge's test truth is secret, so ours is a cross-validation on the training slices, in five "
-                "contiguous blocks of six: compare with care (below).",
+                note="Errors: lower is better. V_Rand and V_Info: higher is better. The paper averaged over 7 "
+                "rotations. The test truth of the challenge is secret, so ours is a cross-validation on the training "
+                "slices, in five contiguous blocks of six: compare with care (see below).",
             )
         ]
         if blocks:
             tables += [_table_of_folds(blocks), _table_of_thresholds(scores)]
         sections, drawn = _pictures(output, samples)
-        sections = [_say_submission(r["scores"]) for f, r in done.items() if f.name == CHALLENGE] + sections
+        sections = [_submission_text(r["scores"]) for f, r in done.items() if f.name == CHALLENGE] + sections
         return Summary(scores, tables, sections, drawn)
 
 
@@ -168,9 +168,9 @@ EM = _Em()
 
 
 def write_challenge_stack(path: Path, interior: np.ndarray) -> None:
-    """Write what the challenge takes: (Z, Y, X) float32, 1 = interior of a cell (white), 0 = membrane; no compression.
+    """Write a stack that the challenge accepts: (Z, Y, X) float32, 1 = cell interior (white), 0 = membrane.
 
-    The probabilities are written as they are, without any processing.
+    The probabilities are written unprocessed and uncompressed.
     """
     with atomic_path(path) as beside:
         tifffile.imwrite(
@@ -179,35 +179,37 @@ def write_challenge_stack(path: Path, interior: np.ndarray) -> None:
 
 
 def check_challenge_stack(path: Path, images: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Read a stack back and refuse it if the challenge would; say what it is.
+    """Read a stack and describe it; ImageError if the challenge would refuse it.
 
     Parameters
     ----------
     path : Path
-        Of the stack.
+        The stack.
     images : sequence of (1, Y, X) arrays
-        The challenge's slices.
+        The test slices of the challenge.
 
     Returns
     -------
     dict
-        Shape, type and range, and the mean grey value of the images where the stack says interior and where membrane,
-        weighted with its probabilities: interior is the brighter one, or else the polarity is wrong or nothing learned.
+        Shape, type and range, and the mean grey value of the images where the stack predicts interior and where
+        membrane, weighted by its probabilities. Interior must be brighter; otherwise the stack is inverted or the
+        network has learned nothing.
 
     Raises
     ------
     ImageError
-        For another shape or type, or values outside 0..1.
+        The shape or type is wrong, or values lie outside 0..1.
     """
     stack = tifffile.imread(path)
     shape = (len(images), *images[0].shape[1:])
     if stack.shape != shape or stack.dtype != np.float32:
         raise ImageError(
-            f"{path} has {stack.dtype} of {stack.shape}, the challenge takes float32 of {shape}; predict it again"
+            f"{path} contains {stack.dtype} of shape {stack.shape}, but the challenge takes float32 of {shape}; "
+            "predict it again"
         )
     if not np.isfinite(stack).all() or stack.min() < 0 or stack.max() > 1:
         raise ImageError(
-            f"{path} has values from {stack.min()} to {stack.max()}, the challenge takes probabilities in 0..1; "
+            f"{path} has values from {stack.min()} to {stack.max()}, but the challenge takes probabilities in 0..1; "
             "predict it again"
         )
     grey = np.stack([image[0] for image in images]).astype(np.float64)
@@ -220,31 +222,30 @@ def check_challenge_stack(path: Path, images: Sequence[np.ndarray]) -> dict[str,
     }
 
 
-def _say_submission(scores: Mapping[str, Any]) -> Text:
-    """Say what lies ready for the challenge."""
+def _submission_text(scores: Mapping[str, Any]) -> Text:
+    """Return the section about the stack for the challenge."""
     size = " x ".join(map(str, scores["shape"]))
     low, high = scores["range"]
     interior, membrane = scores["grey_of_interior"], scores["grey_of_membrane"]
     right = (
-        "as it should be: membranes are dark"
+        "correct, since membranes are dark"
         if interior > membrane
-        else "which is WRONG, since membranes are dark: the network has learned nothing, or the stack is inverted"
+        else "WRONG, since membranes are dark: the network has learned nothing, or the stack is inverted"
     )
     return Text(
         "For the challenge",
         [
-            f"{scores['file']}: the test slices, predicted by a network that learned from all {SLICES} annotated "
-            f"slices, averaged over {scores['averaging']}, without any processing before or after. {size}, "
-            f"{scores['type']}, values from {low:.3g} to {high:.3g}: 1 is the interior of a cell (white), 0 is "
-            "membrane (black).",
-            f"Where it says interior, the images have a mean grey value of {interior:.0f}, where it says membrane "
-            f"{membrane:.0f}: {right}.",
+            f"{scores['file']}: the test slices, predicted by a network that was trained on all {SLICES} annotated "
+            f"slices, averaged over {scores['averaging']}, without pre- or post-processing. {size}, {scores['type']}, "
+            f"values from {low:.3g} to {high:.3g}: 1 is cell interior (white), 0 is membrane (black).",
+            f"The mean grey value of the images is {interior:.0f} in predicted interior and {membrane:.0f} in "
+            f"predicted membrane: {right}.",
         ],
     )
 
 
 def _images(folder: Path) -> list[Path]:
-    """Return the images of a folder by name; none if it does not exist."""
+    """Return the images of a folder, sorted by name; none if it does not exist."""
     return [file for file in visible_entries(folder) if is_image(file)]
 
 
@@ -253,7 +254,7 @@ def _pairs(folder: Path) -> list[tuple[Path, Path, None]]:
     if [path.stem for path in images] != [path.stem for path in labels] or len(images) != SLICES:
         raise DatasetError(
             f"{folder} has {len(images)} images and {len(labels)} labels, expected the {SLICES} slices of ISBI 2012 as "
-            "images/00.tif ... 29.tif and labels/ with the same names; 'septum data get isbi2012' gets them"
+            "images/00.tif ... 29.tif and labels/ with the same names; get them with 'septum data get isbi2012'"
         )
     return [(image, label, None) for image, label in zip(images, labels, strict=True)]
 
@@ -289,7 +290,7 @@ def _predict(
 
 
 def _best(truth: Sequence[np.ndarray], interior: np.ndarray) -> dict[str, Any]:
-    """Return the challenge's measures, each with its threshold."""
+    """Return the scores of the challenge, each with its best threshold."""
     best = isbi.evaluate_stack(truth, interior).best
     return {key: {"value": best[key].value, "threshold": round(best[key].threshold, 1)} for key in best}
 
@@ -304,17 +305,17 @@ def _table_of_folds(blocks: Mapping[Fold, dict[str, Any]]) -> Table:
         "Every fold",
         ["slices", "averaging", *MEASURES, "seconds per slice"],
         rows,
-        note="Each with the thresholds that are best for these six slices.",
+        note="Each with the best thresholds for its six slices.",
     )
 
 
 def _table_of_thresholds(scores: Mapping[str, Any]) -> Table:
     rows = [[averaging, *(one[key]["threshold"] for key in MEASURES.values())] for averaging, one in scores.items()]
-    return Table("The thresholds of the first table", ["averaging", *MEASURES], rows)
+    return Table("Thresholds of the first table", ["averaging", *MEASURES], rows)
 
 
 def _pictures(output: Path, samples: Mapping[Fold, Sequence[Sample]]) -> tuple[list[Section], list[figures.Figure]]:
-    """Draw the paper's figures from the first tested block, and every tested slice."""
+    """Draw the figures of the paper from the first tested block, and every tested slice."""
     if not samples:
         return [], []
     maps = {fold: tifffile.imread(_map_file(output, fold, "7 rotations")) for fold in samples}

@@ -1,4 +1,4 @@
-"""The paper's figures from the images and networks of a run: as panels for a page, and side by side as a picture."""
+"""The figures of the paper from the images and networks of a run: as panels for a page, and as one picture."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from septum.core.tiling import ArraySource, read_mirrored, tiles
 from septum.core.unet import margin
 from septum.report.sections import Picture
 
-SIDE = 1024  # pixels that a panel may have; smaller images are enlarged by a whole factor
-LARGEST = 8  # such factor
+SIDE = 1024  # pixels per side of a panel; smaller images are enlarged by a whole factor
+LARGEST_FACTOR = 8
 INPUT, OUTPUT, TRUTH = (50, 120, 255), (255, 214, 0), (255, 230, 0)
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 GAP, TEXT, BAR, LINE = 24, 30, 44, 3  # pixels: between panels, letters, colour bar and its letters, width of frames
-# Ever lighter, for any colour vision: dark violet, blue, green, yellow (anchors of viridis).
+# From dark to light, for any colour vision: violet, blue, green, yellow (anchors of viridis).
 HEAT = np.array([(68, 1, 84), (65, 68, 135), (42, 120, 142), (34, 168, 132), (122, 209, 81), (253, 231, 37)])
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels in rows of `columns`; `name` is that of the file."""
+    """Panels in rows of `columns`; `name` is the file name."""
 
     name: str
     title: str
@@ -38,7 +38,7 @@ class Figure:
 
 
 def compose(figure: Figure) -> Rgb:
-    """Set the panels side by side on white, each with its letter and caption below, as printed."""
+    """Arrange the panels on white, each with its letter and caption below, as in print."""
     rows = [figure.panels[i : i + figure.columns] for i in range(0, len(figure.panels), figure.columns)]
     widths = [max(row[i].rgb.shape[1] for row in rows if i < len(row)) for i in range(len(rows[0]))]
     text = max(TEXT, sum(widths) // 70)
@@ -59,17 +59,17 @@ def compose(figure: Figure) -> Rgb:
 
 
 def overlap_tile(image: np.ndarray, result: Rgb, depth: int, what: str) -> Figure:
-    """Fig. 2: a tile, the larger area of the input that it needs, and what is mirrored where that leaves the image.
+    """Return Fig. 2: a tile, the larger input area it needs, and the mirrored pixels where that leaves the image.
 
-    The tile is the first of the overlap-tile strategy with about four tiles; all areas are those of the predictor.
+    The tile is the first one if about four tiles cover the image; all areas are those of the predictor.
 
     Parameters
     ----------
     image : (C, Y, X) array
     result : (Y, X, 3) uint8 array
-        What was predicted for it.
+        A picture of the prediction.
     depth : int
-        Of the network.
+        The depth of the network.
     what : str
         What the image is, for the note.
     """
@@ -96,9 +96,9 @@ def overlap_tile(image: np.ndarray, result: Rgb, depth: int, what: str) -> Figur
     return Figure(
         "figure2",
         "Fig. 2: the overlap-tile strategy",
-        f"{what}. To predict the tile in yellow ({kept} pixels) the network needs the area in blue ({size}). Where "
-        f"that leaves the image, it is mirrored: shown faint, up to {lost} pixels on every side. A prediction of the "
-        "whole image and one in tiles are the same.",
+        f"{what}. To predict the yellow tile ({kept} pixels), the network needs the blue area ({size}). Outside the "
+        f"image, mirrored pixels are used (shown faint, up to {lost} on every side). A prediction in tiles is the "
+        "same as one of the whole image.",
         [
             Picture(left, "input area (blue) of a tile (yellow)", "input with the areas of a tile"),
             Picture(right, "result, and the tile in it", "predicted image with the tile"),
@@ -108,7 +108,7 @@ def overlap_tile(image: np.ndarray, result: Rgb, depth: int, what: str) -> Figur
 
 
 def targets(image: np.ndarray, labels: np.ndarray, foreground: np.ndarray, weights: np.ndarray, what: str) -> Figure:
-    """Fig. 3: an image, its instances in colours, what the network learns (white = foreground), and the loss weights.
+    """Return Fig. 3: an image, its instances, the target of the network (white = foreground), and the loss weights.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def targets(image: np.ndarray, labels: np.ndarray, foreground: np.ndarray, weigh
     labels : (Y, X) integer array
         Instances.
     foreground : (Y, X) bool array
-        The mask with separation border.
+        The foreground mask with separation border.
     weights : (Y, X) float array
     what : str
         What the image is, for the note.
@@ -127,9 +127,9 @@ def targets(image: np.ndarray, labels: np.ndarray, foreground: np.ndarray, weigh
     mask = np.repeat(np.where(foreground, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
     return Figure(
         "figure3",
-        "Fig. 3: what is learned",
-        f"{what}, a training image. The weights are those of the training, class balance and Eq. 2; "
-        "pixels that nobody annotated have weight 0.",
+        "Fig. 3: the training target",
+        f"{what}, a training image. The weights are those of the training: class balance and Eq. 2; "
+        "unannotated pixels have weight 0.",
         [
             Picture(grey, "image", "training image"),
             Picture(cells, "true instances", "training image with its instances in colours"),
@@ -141,7 +141,7 @@ def targets(image: np.ndarray, labels: np.ndarray, foreground: np.ndarray, weigh
 
 
 def segmented(rgb: Rgb, labels: np.ndarray, truth: np.ndarray, share: float = 0.45) -> Rgb:
-    """Fig. 4: predicted instances in colours, the outlines of the true ones in yellow, enlarged.
+    """Return a panel of Fig. 4: predicted instances in colours, outlines of the true ones in yellow, enlarged.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def segmented(rgb: Rgb, labels: np.ndarray, truth: np.ndarray, share: float = 0.
     labels, truth : (Y, X) integer arrays
         Instances.
     share : float
-        Of the colours, 0..1.
+        Opacity of the colours, 0..1.
     """
     factor = _factor(labels.shape)
     painted = _tinted(_enlarged(rgb, factor), _enlarged_labels(labels, factor), share)
@@ -165,7 +165,7 @@ def enlarged(rgb: Rgb) -> Rgb:
 
 
 def _factor(shape: Sequence[int]) -> int:
-    return int(np.clip(SIDE // max(shape[:2]), 1, LARGEST))
+    return int(np.clip(SIDE // max(shape[:2]), 1, LARGEST_FACTOR))
 
 
 def _enlarged(rgb: Rgb, factor: int, smooth: bool = True) -> Rgb:
@@ -184,7 +184,7 @@ def _tinted(rgb: Rgb, labels: np.ndarray, share: float) -> Rgb:
 
 
 def _frame(rgb: Rgb, y: tuple[int, int], x: tuple[int, int], ink: tuple[int, int, int]) -> Rgb:
-    """Draw a rectangle of LINE pixels just inside y and x."""
+    """Draw a rectangle, LINE pixels wide, just inside y and x."""
     image = Image.fromarray(rgb)
     ImageDraw.Draw(image).rectangle((x[0], y[0], x[1] - 1, y[1] - 1), outline=ink, width=LINE)
     return np.array(image)
@@ -214,7 +214,7 @@ def _heat(share: np.ndarray) -> Rgb:
 
 
 def _round_up(value: float) -> float:
-    """Return the next of 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10 times a power of ten: fifths of it read well.
+    """Round up to 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8 or 10 times a power of ten, whose fifths are easy to read.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""One fold of an experiment: what it learns from, what it is judged on, and the one place where it is trained."""
+"""One fold of an experiment: its training and test data, and the only place where the experiments train."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ AVERAGING = {"none": None, "7 rotations": ROTATIONS, "8 dihedral": DIHEDRAL}
 
 @dataclass(frozen=True)
 class Fold:
-    """One training and what it is judged on. Its name is that of what it is tested on."""
+    """One training and its test images, after which it is named."""
 
     name: str
     description: str
     train: Callable[[], Dataset]
-    test: Callable[[], Sequence[Sample]]  # annotated; none for a challenge's own test images
-    held_out: Callable[[Dataset], HoldOut]  # of the training images, to choose weights by
+    test: Callable[[], Sequence[Sample]]  # annotated; empty for the test images of a challenge
+    held_out: Callable[[Dataset], HoldOut]  # which training images choose the best weights
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A published result: its name, and its scores by the names of the table's columns."""
+    """A published result: its name, and its scores by column of the table."""
 
     name: str
     scores: Mapping[str, float]
@@ -50,16 +50,16 @@ class Reference:
 
 @dataclass(frozen=True)
 class Summary:
-    """What all finished folds together say."""
+    """Scores, tables and figures of all finished folds."""
 
     scores: dict[str, Any]  # for results.json
-    tables: list[Table]  # the first compares with what was published
+    tables: list[Table]  # the first compares with published results
     sections: list[Section]
     figures: list[Figure]
 
 
 class Experiment(Protocol):
-    """One of the paper's three."""
+    """One of the three experiments of the paper."""
 
     @property
     def title(self) -> str: ...
@@ -71,26 +71,26 @@ class Experiment(Protocol):
 
     @property
     def split(self) -> Sequence[str]:
-        """How the data are split and what that cannot say, in plain words."""
+        """How the data are split, and what the scores therefore cannot show."""
         ...
 
     def folds(self, folder: Path) -> Sequence[Fold]:
-        """All folds of the data in a folder, in their order."""
+        """Return all folds of the data in a folder, in order."""
         ...
 
-    def judge(
+    def score(
         self, fold: Fold, folder: Path, model: Model, output: Path
     ) -> Generator[ImagesDone, None, dict[str, Any]]:
-        """Predict what a fold is tested on, write the results below `output`, return the scores."""
+        """Predict the test images of a fold, write the results to `output`, and return the scores."""
         ...
 
     def summarize(self, folder: Path, output: Path, done: Mapping[Fold, dict[str, Any]]) -> Summary:
-        """Put the finished folds together."""
+        """Combine the finished folds."""
         ...
 
 
 def fold_folder(output: Path, fold: Fold) -> Path:
-    """Return where a fold is kept."""
+    """Return the run folder of a fold."""
     return output / "folds" / fold.name
 
 
@@ -104,17 +104,17 @@ def train_fold(
     budget: float | None,
     device: torch.device,
 ) -> Generator[Record, None, Model]:
-    """Train a fold, go on with one that was interrupted, or take the finished one as it is; yields records.
+    """Train a fold, continue an interrupted one, or load a finished one; yields records.
 
     Parameters
     ----------
     dataset : Dataset
-        What to learn from; `held_out` says which of it chooses the weights.
+        The training images; `held_out` says which of them choose the best weights.
     folder : Path
-        Of the run.
+        The run folder.
     recipe_name : {"fast", "paper"}
     changes : mapping
-        Settings that differ from the recipe, by dotted names; ``steps`` replaces the budget.
+        Settings that differ from the recipe, by dotted name; ``steps`` replaces the budget.
     budget : float or None
         Seconds.
     """
@@ -138,7 +138,7 @@ def train_fold(
 
 
 def describe_training(folder: Path, model: Model) -> dict[str, Any]:
-    """Say how a fold was trained: everything that its numbers have to be read with."""
+    """Return how a fold was trained: everything needed to interpret its scores."""
     run = RunFolder(folder)
     config, records = run.config(), run.records()
     seconds = [record["seconds"] for record in records if "seconds" in record]
@@ -160,5 +160,5 @@ def describe_training(folder: Path, model: Model) -> dict[str, Any]:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write values as JSON, whole or not at all."""
+    """Write values as JSON; the file appears complete or not at all."""
     write_text(path, json.dumps(values, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The paper's three experiments: train every fold, judge it, put all beside the paper's numbers."""
+"""The three experiments of the paper: train and score every fold, and compare with the published numbers."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from septum.experiments.fold import (
 from septum.report.page import write_page
 from septum.report.sections import Pictures, Section, Table, Text
 from septum.training.records import ImagesDone, Notice, Record
+from septum.words import count, duration
 
 EXPERIMENTS: Mapping[str, Experiment] = {"em": EM, "dic-hela": DIC_HELA, "phc-u373": PHC_U373}
 DEFAULT_BUDGET = 20 * 60.0  # seconds per fold
@@ -37,7 +38,7 @@ SETTINGS, RESULT, RESULTS, REPORT = "reproduction.json", "result.json", "results
 
 
 class ReproductionSettings(Settings):
-    """What a reproduction was begun with; kept beside its results, so that none are mixed."""
+    """The settings of a reproduction, saved with its results so that results of different settings never mix."""
 
     experiment: str
     recipe: Recipe = "fast"
@@ -46,8 +47,8 @@ class ReproductionSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the user chose; None: what an earlier run of the same experiment used, or else the default."""
+class ReproductionOptions:
+    """The options of the user; None is the saved setting, or else the default."""
 
     recipe: Recipe | None = None
     budget: float | None = None
@@ -61,7 +62,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it."""
+    """The results, their tables, and the report."""
 
     results: dict[str, Any]
     tables: list[Table]
@@ -69,27 +70,27 @@ class Reproduction:
 
 
 def reproduce(
-    name: str, folder: Path, output: Path, options: Options, device: torch.device
+    name: str, folder: Path, output: Path, options: ReproductionOptions, device: torch.device
 ) -> Generator[Record | ImagesDone, None, Reproduction]:
     """Repeat an experiment of the paper; yields records, returns the results.
 
-    A fold that is finished is taken as it is, an interrupted one goes on. The report is written after every fold.
+    A finished fold is not trained again, an interrupted one continues. The report is written after every fold.
 
     Parameters
     ----------
     name : str
         A key of `EXPERIMENTS`.
     folder : Path
-        The data, as `septum.data.catalog.find` returns it.
+        The data folder that `septum.data.catalog.find` returns.
     output : Path
-        ``report.html``, ``results.json``, the figures, ``folds/``, and what the challenge takes.
+        For ``report.html``, ``results.json``, the figures, ``folds/``, and the files for the challenge.
 
     Raises
     ------
     ConfigError
-        If `output` holds something else, or a reproduction with other settings; for a fold that does not exist.
+        `output` contains something else or a reproduction with other settings, or a fold does not exist.
     DatasetError
-        If the data are not those of the experiment, or not those that a fold was trained on.
+        The data are not those of the experiment, or have changed since a fold was trained.
     """
     experiment = EXPERIMENTS[name]
     folds = experiment.folds(folder)
@@ -97,9 +98,11 @@ def reproduce(
     settings = _settings(name, output, options)
     results = {fold: _result(output, fold) for fold in folds}
     todo = [fold for fold in chosen if results[fold] is None]
-    yield Notice(f"{experiment.title}: {len(chosen)} folds, {len(chosen) - len(todo)} of them done")
+    yield Notice(f"{experiment.title}: {count(len(chosen), 'fold')}, {len(chosen) - len(todo)} already done")
     if todo and "steps" not in settings.changes and settings.budget:
-        yield Notice(f"training takes {_duration(settings.budget)} per fold, {_duration(len(todo) * settings.budget)}")
+        yield Notice(
+            f"training takes {duration(settings.budget)} per fold, {duration(len(todo) * settings.budget)} in all"
+        )
     summary = None
     for fold in todo:
         yield Notice(f"fold {fold.name}: {fold.description}")
@@ -113,7 +116,7 @@ def reproduce(
             budget=settings.budget,
             device=device,
         )
-        scores = yield from experiment.judge(fold, folder, model, output)
+        scores = yield from experiment.score(fold, folder, model, output)
         result = {"description": fold.description, **describe_training(place, model), "scores": scores}
         write_json(place / RESULT, result)
         results[fold] = result
@@ -131,36 +134,36 @@ def _choose(folds: Sequence[Fold], names: Sequence[str] | None) -> list[Fold]:
     return [by_name[name] for name in names] if names else list(folds)
 
 
-def _settings(name: str, output: Path, options: Options) -> ReproductionSettings:
-    """Return the settings of a reproduction that is there, if they are those that are asked for, or begin one."""
+def _settings(name: str, output: Path, options: ReproductionOptions) -> ReproductionSettings:
+    """Return the settings of the reproduction in `output`, or save those of a new one; ConfigError if they differ."""
     file = output / SETTINGS
     given = {"recipe": options.recipe, "budget": options.budget, "changes": options.changes}
     wanted: dict[str, Any] = {"experiment": name} | {key: value for key, value in given.items() if value is not None}
-    if not any(output.glob("folds/*/config.json")):  # nothing is trained yet, so nothing can be mixed
+    if not any(output.glob("folds/*/config.json")):  # nothing is trained yet, so nothing can mix
         if output.is_dir() and any(path != file for path in output.iterdir()):
-            raise ConfigError(f"{output} holds other files, which could be overwritten; choose another --output")
+            raise ConfigError(f"{output} contains other files, which could be overwritten; choose another --output")
         settings = ReproductionSettings(**wanted)
         write_json(file, settings.model_dump())
         return settings
-    begun = ReproductionSettings(**json.loads(file.read_text(encoding="utf-8")))
+    saved = ReproductionSettings(**json.loads(file.read_text(encoding="utf-8")))
     for key, value in wanted.items():
-        if getattr(begun, key) != value:
+        if getattr(saved, key) != value:
             raise ConfigError(
-                f"{output} was begun with {key} {getattr(begun, key)!r}, now it is {value!r}; "
-                "leave it out to go on, or choose another --output"
+                f"{output} was started with {key} {getattr(saved, key)!r}, got {value!r}; "
+                "leave it out to continue, or choose another --output"
             )
-    return begun
+    return saved
 
 
 def _result(output: Path, fold: Fold) -> dict[str, Any] | None:
-    """Return what a finished fold has given; refuse it if the data are others by now."""
+    """Return the result of a finished fold, None of an unfinished one; DatasetError if its data have changed."""
     file = fold_folder(output, fold) / RESULT
     if not file.exists():
         return None
     result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if result["data"] != fold.train().hashes:
         raise DatasetError(
-            f"the images or labels are not those that {file.parent} was trained on; choose another --output"
+            f"the images or labels have changed since {file.parent} was trained; choose another --output"
         )
     return result
 
@@ -172,7 +175,7 @@ def _write(
     output: Path,
     results: Mapping[Fold, dict[str, Any] | None],
 ) -> Summary:
-    """Write results.json, the figures and the report of all folds that are finished."""
+    """Write results.json, the figures and the report of all finished folds."""
     done = {fold: result for fold, result in results.items() if result is not None}
     summary = experiment.summarize(folder, output, done)
     write_json(
@@ -191,16 +194,14 @@ def _write(
         figures.append(Pictures(figure.title, figure.panels, columns=columns, note=figure.note))
     first, *tables = summary.tables
     missing = [fold.name for fold, result in results.items() if result is None]
-    incomplete = (
-        [Text("Not finished", [f"Folds that are still to be trained: {', '.join(missing)}."])] if missing else []
-    )
+    incomplete = [Text("Not finished", [f"Folds not trained yet: {', '.join(missing)}."])] if missing else []
     write_page(
         output / REPORT,
         title=experiment.title,
-        subtitle=f"recipe {settings.recipe}, beside the numbers of Ronneberger, Fischer and Brox 2015",
+        subtitle=f"recipe {settings.recipe}, compared with Ronneberger, Fischer and Brox 2015",
         sections=[
             first,
-            Text("The split, and what it cannot say", experiment.split),
+            Text("How the data are split", experiment.split),
             *incomplete,
             *tables,
             *([training_table(done)] if done else []),
@@ -212,7 +213,7 @@ def _write(
 
 
 def training_table(done: Mapping[Fold, dict[str, Any]]) -> Table:
-    """Return how every fold was trained."""
+    """Return a table of how every fold was trained."""
     return Table(
         "Training",
         ["fold", "training", "steps", "minutes", "device", "held out for validation"],
@@ -224,21 +225,8 @@ def training_table(done: Mapping[Fold, dict[str, Any]]) -> Table:
                 result["seconds"] / 60,
                 f"{result['device']}, {result['threads']} threads",
                 result["held_out"]
-                + (f"; the clock ended it before step {result['planned_steps']}" if result["ended_early"] else ""),
+                + (f"; time was up before step {result['planned_steps']}" if result["ended_early"] else ""),
             ]
             for fold, result in done.items()
         ],
     )
-
-
-def _duration(seconds: float) -> str:
-    """Say a time.
-
-    Examples
-    --------
-    >>> _duration(1200), _duration(7200), _duration(45)
-    ('20 min', '2 h', '45 s')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.3g} h"

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
+from septum.choices import Kind
 from septum.config import DataSource
 from septum.core.overlay import AGREEMENT, CONFUSED, PREDICTION, TRUTH, overlay
 from septum.core.tiling import ArraySource
@@ -171,9 +173,7 @@ def _held_out_sections(held_out: _HeldOut, model: Model) -> list[Section]:
             held_out.pictures,
             columns=4,
             note="The network never trained on these. Each image, its truth, its prediction, and where the two differ:",
-            legend={
-                name: LEGEND[name] for name in LEGEND if model.card.kind == "classes" or name != "different classes"
-            },
+            legend=legend_of(model.card.kind),
         ),
         Table(
             "Scores per held-out image",
@@ -206,19 +206,9 @@ def _predict_held_out(run: RunFolder, source: DataSource, max_memory: int | None
         for index, block in division.blocks.items():
             sample = dataset.samples[index]
             predicted = drain(segment(model.net, model.card.config, ArraySource(sample.image))).labels[block]
-            image, truth = sample.image[:, *block], np.asarray(sample.labels[block])
+            truth = np.asarray(sample.labels[block])
             ignore = None if sample.ignore is None else np.asarray(sample.ignore[block])
-            nothing = np.zeros_like(truth)
-            pictures += [
-                Picture(overlay(image, nothing, kind=dataset.kind), sample.name, f"image {sample.name}"),
-                Picture(overlay(image, truth, kind=dataset.kind), "truth", f"truth of {sample.name}"),
-                Picture(overlay(image, predicted, kind=dataset.kind), "prediction", f"prediction for {sample.name}"),
-                Picture(
-                    overlay(image, predicted, truth=truth, kind=dataset.kind),
-                    "differences",
-                    f"prediction and truth of {sample.name}",
-                ),
-            ]
+            pictures += side_by_side(sample.image[:, *block], predicted, truth, sample.name, dataset.kind)
             scores = validation_scores([ValidationImage(predicted, truth, ignore)], dataset.kind, dataset.n_classes)
             objects = [len(np.setdiff1d(labels, [0])) for labels in (truth, predicted)]
             counts = objects if dataset.kind == "instances" else []
@@ -226,6 +216,21 @@ def _predict_held_out(run: RunFolder, source: DataSource, max_memory: int | None
                 [sample.name, *counts, *(scores.get(name) for name in SCORE_LABELS if name in model.card.scores)]
             )
     return _HeldOut(pictures, rows, trained_on)
+
+
+def side_by_side(image: np.ndarray, predicted: np.ndarray, truth: np.ndarray, name: str, kind: Kind) -> list[Picture]:
+    """Return four pictures: a (C, Y, X) image, its (Y, X) truth, its prediction, and where the two differ."""
+    return [
+        Picture(overlay(image, np.zeros_like(truth), kind=kind), name, f"image {name}"),
+        Picture(overlay(image, truth, kind=kind), "truth", f"truth of {name}"),
+        Picture(overlay(image, predicted, kind=kind), "prediction", f"prediction for {name}"),
+        Picture(overlay(image, predicted, truth=truth, kind=kind), "differences", f"prediction and truth of {name}"),
+    ]
+
+
+def legend_of(kind: Kind) -> dict[str, ArrayLike]:
+    """Return what the colours mean where a prediction is drawn against its truth."""
+    return {name: colour for name, colour in LEGEND.items() if kind == "classes" or name != "different classes"}
 
 
 def score_headline(scores: Mapping[str, float]) -> Headline:
