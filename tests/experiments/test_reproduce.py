@@ -363,7 +363,7 @@ def test_without_data_and_network_it_says_what_to_get_and_where_to_put_it(name, 
     place = str(tmp_path / "cache" / f"{archive}.zip")
     code, _, err = run("reproduce", name, "--output", tmp_path / "out")
     assert (code, "Traceback" in err) == (2, False)
-    assert re.search(f"DatasetError: .*fetched from https://.*{re.escape(place)}.*SEPTUM_DATA", err)
+    assert re.search(f"DatasetError: .*could not be downloaded from https://.*{re.escape(place)}.*SEPTUM_DATA", err)
     assert not (tmp_path / "out").exists()
 
 
