@@ -10,8 +10,8 @@ from pathlib import Path
 
 from septum.errors import OutputError
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+READ_ONLY_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS}
 _READ_ONLY_FIX = "choose another folder or get permission to write there"
 
 
@@ -78,8 +78,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 def _reason(error: OSError) -> str:
     # NumPy reports an incomplete write without an error number
-    if error.errno in FULL or (error.errno is None and "requested and" in str(error)):
+    if error.errno in DISK_FULL_ERRORS or (error.errno is None and "requested and" in str(error)):
         return "the disk is full; free some space or choose another folder"
-    if error.errno in READ_ONLY:
+    if error.errno in READ_ONLY_ERRORS:
         return f"the folder is read-only; {_READ_ONLY_FIX}"
     return f"{error.strerror or error}; choose another folder"

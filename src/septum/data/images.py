@@ -32,7 +32,7 @@ OPENERS: dict[bytes, Callable[[Path, int], Stored]] = {  # by the first bytes, s
     b"\xff\xd8\xff": open_jpeg,
     b"\x93NUMPY": open_npy,
 }
-FRAME_WORDS = {"Z": "slices", "T": "time points"}
+FRAME_NAMES = {"Z": "slices", "T": "time points"}
 CLASSIC_TIFF_BYTES = 2**32 - 2**25  # what fits with room for the metadata; more needs BigTIFF
 
 
@@ -195,7 +195,7 @@ def _describe(
     """Describe in one line what was found, where, and how it is read."""
     size = dict(zip(stored.axes, stored.shape, strict=True))
     several = {axis: n for axis, n in frames.items() if n > 1}
-    counted = " x ".join(f"{n} {FRAME_WORDS.get(axis, 'pages')}" for axis, n in several.items())
+    counted = " x ".join(f"{n} {FRAME_NAMES.get(axis, 'pages')}" for axis, n in several.items())
     parts = [
         f"axes {stored.axes} (from {stored.axes_from})",
         f"{counted} of {size['Y']} x {size['X']}" if counted else f"{size['Y']} x {size['X']}",
@@ -209,7 +209,7 @@ def _describe(
         parts.append(f"{y:.4g} x {x:.4g} micrometre per pixel (from {stored.pixel_size_from})")
     else:
         parts.append(f"pixel size unknown ({stored.pixel_size_from})")
-    if any(axis not in FRAME_WORDS for axis in several):
+    if any(axis not in FRAME_NAMES for axis in several):
         parts.append("pages read as frames, because the file does not mark them as channels")
     if stored.palette is not None:
         parts.append("colour table applied")

@@ -9,7 +9,7 @@ import numpy as np
 from septum.data.findings import BadFile
 from septum.data.stored import Stored, check_level
 
-AXES = {2: "YX", 3: "CYX", 4: "ZCYX"}
+AXES_BY_NDIM = {2: "YX", 3: "CYX", 4: "ZCYX"}
 
 
 def open_npy(path: Path, level: int) -> Stored:
@@ -20,12 +20,12 @@ def open_npy(path: Path, level: int) -> Stored:
     except Exception as error:
         problem = f"is damaged, truncated or not an array of numbers ({error})"
         raise BadFile("unreadable", path, problem, "save it again with np.save") from None
-    if array.ndim not in AXES:
+    if array.ndim not in AXES_BY_NDIM:
         problem = f"has shape {array.shape}, expected (Y, X), (C, Y, X) or (Z, C, Y, X)"
         raise BadFile("unreadable", path, problem, "reshape it and save it again")
     return Stored(
         format="NumPy",
-        axes=AXES[array.ndim],
+        axes=AXES_BY_NDIM[array.ndim],
         axes_from="the number of dimensions",
         shape=array.shape,
         dtype=array.dtype,

@@ -18,9 +18,9 @@ from septum.data.stored import MICROMETRE, Index, PixelSize, Stored, check_level
 if TYPE_CHECKING:
     import zarr
 
-METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")  # of Zarr 3 and 2; one of them makes a folder a Zarr
-LETTERS = {"t": "T", "c": "C", "z": "Z", "y": "Y", "x": "X", "time": "T", "channel": "C"}
-NAMING = (
+METADATA_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")  # of Zarr 3 and 2; one of them makes a folder a Zarr
+AXIS_LETTERS = {"t": "T", "c": "C", "z": "Z", "y": "Y", "x": "X", "time": "T", "channel": "C"}
+NAME_THE_AXES = (
     'name its axes: dimension_names=["c", "y", "x"] in Zarr 3, the attribute _ARRAY_DIMENSIONS in Zarr 2, '
     "or write it as OME-Zarr"
 )
@@ -28,7 +28,7 @@ NAMING = (
 
 def is_zarr(path: Path) -> bool:
     """Whether a path is a folder with the metadata of a Zarr group or array."""
-    return path.is_dir() and any((path / name).is_file() for name in METADATA)
+    return path.is_dir() and any((path / name).is_file() for name in METADATA_FILES)
 
 
 def open_zarr(path: Path, level: int) -> Stored:
@@ -159,7 +159,7 @@ def _axes(axes: Sequence[Any]) -> str:
     for axis in axes:
         name, kind = (axis, "") if isinstance(axis, str) else (axis["name"], axis.get("type", ""))
         free = next(letter for letter in "IQRUVW" if letter not in letters)
-        letters.append(LETTERS.get(name.lower(), LETTERS.get(kind, free)))
+        letters.append(AXIS_LETTERS.get(name.lower(), AXIS_LETTERS.get(kind, free)))
     return "".join(letters)
 
 
@@ -167,10 +167,10 @@ def _axes_of_array(path: Path, array: zarr.Array) -> str:
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     if names is None and array.ndim == 2:
         return "YX"
-    if names is None or any(str(name).lower() not in LETTERS for name in names):
+    if names is None or any(str(name).lower() not in AXIS_LETTERS for name in names):
         found = f"{names}, expected t, c, z, y, x" if names else "not named"
         problem = f"is a Zarr array of shape {array.shape} whose axes are {found}"
-        raise BadFile("unreadable", path, problem, NAMING)
+        raise BadFile("unreadable", path, problem, NAME_THE_AXES)
     return _axes(names)
 
 

@@ -14,7 +14,7 @@ from PIL import JpegImagePlugin, PngImagePlugin
 from septum.data.findings import BadFile
 from septum.data.stored import Stored, check_level, plausible
 
-SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG colour type: grey, RGB, palette, grey + alpha, RGB + alpha
+SAMPLES_PER_PIXEL = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG colour type: grey, RGB, palette, grey + alpha, RGB + alpha
 
 
 def open_png(path: Path, level: int) -> Stored:
@@ -31,7 +31,7 @@ def open_png(path: Path, level: int) -> Stored:
     alpha = colour_type in (4, 6) or "transparency" in info
     colours = np.zeros((256, 4 if alpha else 3), np.uint8)
     colours.flat[: len(palette or ())] = palette or ()
-    samples = SAMPLES[colour_type] + ("transparency" in info and not has_palette)
+    samples = SAMPLES_PER_PIXEL[colour_type] + ("transparency" in info and not has_palette)
     pixel_size, source = None, "the file has no resolution tag"
     if "dpi" in info and all(info["dpi"]):  # Pillow sets it only if the unit is the metre
         x, y = info["dpi"]

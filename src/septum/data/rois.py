@@ -13,7 +13,7 @@ import roifile
 
 from septum.data.findings import BadFile
 
-AREAS = (
+AREA_TYPES = (
     roifile.ROI_TYPE.POLYGON,
     roifile.ROI_TYPE.RECT,
     roifile.ROI_TYPE.OVAL,
@@ -92,7 +92,7 @@ def _frame(path: Path, roi: Any, grid: Sequence[tuple[str, int]]) -> int:
 
 def _area(path: Path, roi: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Return which pixel centres lie inside a ROI, by the even-odd rule: (Y, X) bool."""
-    if roi.roitype not in AREAS:
+    if roi.roitype not in AREA_TYPES:
         problem = f"has the ROI {roi.name!r} of type {roi.roitype.name.lower()}, expected an area"
         raise BadFile("label-format", path, problem, "outline the object, or delete the ROI")
     inside = np.zeros(shape, bool)

@@ -17,6 +17,7 @@ import tifffile
 from septum.core.region import Region, cells_of, clip, scale
 from septum.core.tiling import blocks
 from septum.data.files import atomic_path, output_errors
+from septum.data.images import CLASSIC_TIFF_BYTES
 from septum.data.omezarr import is_zarr
 from septum.data.stored import PixelSize
 from septum.errors import OutputError
@@ -29,10 +30,9 @@ OutputKind = Literal["labels", "classes", "probabilities"]
 DTYPES = {"labels": ("uint32",), "classes": ("uint8",), "probabilities": ("uint8", "float16")}
 SMALLEST_LEVEL = 512  # pixels; a pyramid ends with the first level that is not larger
 COMPRESSION_LEVEL = 3  # of zstd, which writes the same bytes every time with one thread
-TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 TIFF_TILE = 512
 TIFF_BAND = 8192  # pixels along a row of tiles, read at once
-CLASSIC_TIFF_BYTES = 2**32 - 2**25  # with room for metadata; more needs BigTIFF
 
 
 @dataclass(frozen=True, eq=False)
@@ -373,7 +373,7 @@ def _metadata(
                 {"type": "translation", "translation": [first.get(axis, 0) * size.get(axis, 0) for axis in axes]}
             )
         datasets.append({"path": str(level), "coordinateTransformations": steps})
-    described = [{"name": axis, "type": TYPES[axis]} | (unit if axis in "yx" else {}) for axis in axes]
+    described = [{"name": axis, "type": AXIS_TYPES[axis]} | (unit if axis in "yx" else {}) for axis in axes]
     image = {"name": kind, "type": "mean" if kind == "probabilities" else "every second pixel"}
     metadata: dict[str, Any] = {"version": "0.5", "multiscales": [image | {"axes": described, "datasets": datasets}]}
     if kind != "probabilities":

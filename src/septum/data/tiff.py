@@ -18,11 +18,11 @@ import tifffile
 from septum.data.findings import BadFile
 from septum.data.stored import MICROMETRE, Index, PixelSize, Stored, check_level, coarser, plausible
 
-REPAIR = "copy the file again, or open it in Fiji and save it again"
+DAMAGED_FIX = "copy the file again, or open it in Fiji and save it again"
 CACHE_BYTES = 16 * 2**20  # of decoded strips or tiles kept per file, for neighbouring regions
 RESOLUTION_UNIT = {2: ("inch", 25400.0), 3: ("centimetre", 1e4)}  # TIFF tag 296
 PageReader = Callable[[int, slice, slice], np.ndarray]  # page, rows, columns -> (y, x), (y, x, S) or (S, y, x)
-KIND = {"ome": "OME metadata", "imagej": "ImageJ metadata", "shaped": "tifffile metadata"}
+METADATA_NAMES = {"ome": "OME metadata", "imagej": "ImageJ metadata", "shaped": "tifffile metadata"}
 
 
 class Page(NamedTuple):
@@ -83,7 +83,7 @@ def _stored(path: Path, tif: tifffile.TiffFile, level: int) -> Stored:
     return Stored(
         format="TIFF",
         axes=series.axes,
-        axes_from=KIND.get(series.kind, "the TIFF pages"),
+        axes_from=METADATA_NAMES.get(series.kind, "the TIFF pages"),
         shape=shape,
         dtype=np.dtype(series.dtype),
         load=load,
@@ -320,4 +320,4 @@ def _irregular(path: Path, files: int) -> BadFile:
 
 
 def _damaged(path: Path, reason: str) -> BadFile:
-    return BadFile("unreadable", path, f"is damaged or truncated ({reason})", REPAIR)
+    return BadFile("unreadable", path, f"is damaged or truncated ({reason})", DAMAGED_FIX)
