@@ -132,3 +132,9 @@ def test_square_maps_of_classes_are_channels_first():
     labels = np.eye(3, dtype=int)
     maps = np.stack([labels == 0, labels == 1, labels == 2]).astype(np.float32)
     assert septum.evaluate([maps], [labels], kind="classes").scores["pixel_error"].value == 0
+
+
+def test_a_trained_model_knows_its_file_if_it_is_kept(arrays, model, tmp_path):
+    assert model.file is None
+    kept = septum.train(*arrays, steps=3, settings=SMALL, log=None, output=tmp_path / "run")
+    assert kept.saved().path == tmp_path / "run" / "model.safetensors"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,4 +126,4 @@ def train(
         model = drain(fit(request), report)
     card = model.card
     report(Notice(describe_best(card.step, card.scores, SCORE_NAMES[card.kind], card.held_out)))
-    return model
+    return model if output is not None else replace(model, file=None)  # the temporary folder is gone

@@ -21,7 +21,7 @@ from septum.model.model import Model
 from septum.prediction.records import StreamDone, StreamProgress, StreamRecord, StreamStarted
 from septum.prediction.streaming.cluster import connect, run_on
 from septum.prediction.streaming.decide import PlannedStream, StreamOptions
-from septum.prediction.streaming.job import PLAN, Job, Step, has_begun, run_here
+from septum.prediction.streaming.job import PLAN, Job, Step, has_finished_piece, run_here
 from septum.prediction.streaming.object_table import write_table
 from septum.prediction.streaming.plan import StreamPlan, check_same, read_plan, shrink_plan, write_or_resume
 from septum.prediction.streaming.verify import certify
@@ -43,7 +43,7 @@ def stream_file(planned: PlannedStream, output: Path, notes: Sequence[str] = ())
     results = tuple(output / f"{stem}_{name}.{suffix}" for name in ("labels", "probabilities"))
     stores = tuple(output / f"{stem}_{name}.ome.zarr" for name in ("labels", "probabilities"))
     outputs = (*results, *_extras(model, plan, output, stem))
-    begun = (folder / PLAN).exists()
+    unfinished = (folder / PLAN).exists()
     if written.exists():
         finished = read_plan(written)
         check_same(written, finished.request, plan.request)
@@ -57,11 +57,11 @@ def stream_file(planned: PlannedStream, output: Path, notes: Sequence[str] = ())
         # a result is missing: written again together with the others
         had_zarr = options.format == "tiff" and all(store.exists() for store in stores)
         plan = finished.model_copy(update={"normalization": (), "keeps_zarr": had_zarr})
-    elif begun and not has_begun(folder) and read_plan(folder / PLAN).request != plan.request:
+    elif unfinished and not has_finished_piece(folder) and read_plan(folder / PLAN).request != plan.request:
         for left in (folder, *stores):  # as after an image that could not be read and was repaired
             shutil.rmtree(left, ignore_errors=True)
-        begun = False
-    elif not begun and (existing := [file for file in (*results, *stores) if file.exists()]):
+        unfinished = False
+    elif not unfinished and (existing := [file for file in (*results, *stores) if file.exists()]):
         raise OutputError(
             f"{existing[0]} exists without {written.name}, which records how it was made; choose another --output or "
             "remove it"
@@ -70,7 +70,7 @@ def stream_file(planned: PlannedStream, output: Path, notes: Sequence[str] = ())
     written.unlink(missing_ok=True)  # until the results are complete again
     job = Job(folder, inputs)
     estimate = TimeEstimate(job, planned)
-    note = estimate.describe() + ("; continues an earlier run" if begun else "")
+    note = estimate.describe() + ("; continues an earlier run" if unfinished else "")
     yield StreamStarted(path, (job.image.description, *notes, note))
     while True:
         try:

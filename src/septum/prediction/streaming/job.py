@@ -221,7 +221,7 @@ class Job:
         return self.folder / f"network{frame}.safetensors"
 
 
-def has_begun(folder: Path) -> bool:
+def has_finished_piece(folder: Path) -> bool:
     """Whether the first piece of a prediction is done; until then its plan may be replaced."""
     return any(folder.glob("normalization*.json"))
 

@@ -148,20 +148,20 @@ def write_or_resume(path: Path, plan: StreamPlan, config: UNetConfig) -> StreamP
     if not path.exists():
         write_text(path, plan.model_dump_json(indent=1) + "\n")
         return plan
-    begun = read_plan(path)
-    check_same(path, begun.request, plan.request)
-    keeps_zarr = begun.keeps_zarr or plan.keeps_zarr
-    now = begun.model_copy(update={"threads": plan.threads, "keeps_zarr": keeps_zarr})
-    if plan.memory < SHRINK_PLAN_BELOW * begun.memory:
+    earlier = read_plan(path)
+    check_same(path, earlier.request, plan.request)
+    keeps_zarr = earlier.keeps_zarr or plan.keeps_zarr
+    now = earlier.model_copy(update={"threads": plan.threads, "keeps_zarr": keeps_zarr})
+    if plan.memory < SHRINK_PLAN_BELOW * earlier.memory:
         try:
-            layout = plan_layout(begun.shape, config, plan.memory, step=begun.chunk, tta=begun.request.tta)
+            layout = plan_layout(earlier.shape, config, plan.memory, step=earlier.chunk, tta=earlier.request.tta)
         except TooLittleMemory:
             raise ConfigError(
-                f"{path.parent} was started with {begun.memory / 1e6:.0f} MB, and its smallest tile does not fit into "
+                f"{path.parent} was started with {earlier.memory / 1e6:.0f} MB, and its smallest tile does not fit into "
                 f"{plan.memory / 1e6:.0f} MB; raise --max-memory or choose another --output"
             ) from None
         now = now.model_copy(update=asdict(layout))
-    if now != begun:
+    if now != earlier:
         write_text(path, now.model_dump_json(indent=1) + "\n")
     return now
 
@@ -178,9 +178,9 @@ def check_same(path: Path, old: StreamRequest, new: StreamRequest) -> None:
 
 def _results_of(plan: Path) -> str:
     """Name the files that belong to a plan, whether its run is finished or not."""
-    begun = plan.parent.name.endswith("_work")
-    output = plan.parent.parent if begun else plan.parent
-    stem = plan.parent.name.removesuffix("_work") if begun else plan.name.removesuffix("_plan.json")
+    unfinished = plan.parent.name.endswith("_work")
+    output = plan.parent.parent if unfinished else plan.parent
+    stem = plan.parent.name.removesuffix("_work") if unfinished else plan.name.removesuffix("_plan.json")
     return f"{stem}_work, {stem}_plan.json, {stem}_labels.* and {stem}_probabilities.* in {output}"
 
 
