@@ -157,8 +157,8 @@ def write_or_resume(path: Path, plan: StreamPlan, config: UNetConfig) -> StreamP
             layout = plan_layout(earlier.shape, config, plan.memory, step=earlier.chunk, tta=earlier.request.tta)
         except TooLittleMemory:
             raise ConfigError(
-                f"{path.parent} was started with {earlier.memory / 1e6:.0f} MB, and its smallest tile does not fit into "
-                f"{plan.memory / 1e6:.0f} MB; raise --max-memory or choose another --output"
+                f"{path.parent} was started with {earlier.memory / 1e6:.0f} MB, and its smallest tile does not fit "
+                f"into {plan.memory / 1e6:.0f} MB; raise --max-memory or choose another --output"
             ) from None
         now = now.model_copy(update=asdict(layout))
     if now != earlier:
