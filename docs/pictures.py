@@ -95,7 +95,9 @@ def run_all(folder: Path) -> None:
     """Run the tutorial and the demo in `folder`, and keep what the tutorial's page shows of their output."""
     for name, text in run_tutorial(folder).items():
         if name in ("check", "train", "evaluate"):
-            (PICTURES / f"{name}.txt").write_text(text.strip() + "\n", encoding="utf-8")
+            lines = text.strip().splitlines()
+            shown = lines if len(lines) < 20 else [*lines[:8], "...", *lines[-5:]]
+            (PICTURES / f"{name}.txt").write_text("\n".join([*shown, ""]), encoding="utf-8")
     subprocess.run([sys.executable, "-m", "septum", "demo", "--output", "demo", "--quiet"], cwd=folder, check=True)
 
 
@@ -123,7 +125,7 @@ def draw_all(folder: Path) -> None:
     found_in_new = [("new/c.tif", enlarged(new[part])), ("masks/c_labels.tif", enlarged(new[part], masks[part]))]
     save(side_by_side(found_in_new), "prediction.webp")
     save(photograph(folder / "run" / "report.html", slice(1050)), "report.webp")
-    save(photograph(folder / "errors.html", slice(-900, None)), "tutorial-errors.webp")
+    save(photograph(folder / "errors.html", slice(-1690, -440)), "tutorial-errors.webp")
 
 
 if __name__ == "__main__":
