@@ -129,8 +129,8 @@ def _of_labels(sample: Sample, dataset: Dataset) -> Iterator[Finding]:
         return
     merged = merged_objects(sample.labels)
     if len(merged):
-        labels = "label" if len(merged) == 1 else "labels"
-        problem = f"may have several touching objects under {labels} {_listed(merged)}"
+        labels = "a label" if len(merged) == 1 else "labels"
+        problem = f"has {labels} that may cover several touching objects: {_listed(merged)}"
         yield finding("merged", file, problem, "check, and give each object its own number")
     _, values, areas = components(sample.labels)
     found, which = np.unique(values, return_inverse=True)
