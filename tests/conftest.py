@@ -11,6 +11,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks of the tests are t
 import pytest
 from hypothesis import settings
 
+from tests import shapes
+
+shapes.install()
 settings.register_profile("septum", deadline=None, derandomize=True, print_blob=False, database=None)
 settings.load_profile("septum")
 

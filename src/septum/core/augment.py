@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from septum.config import AugmentConfig
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, Float64, Int32, Shaped
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +34,17 @@ class Geometry:
         Elastic displacement (y, x) at n x n nodes over the input tile; for n = 3: corners, edge midpoints, centre.
     """
 
-    matrix: NDArray[np.float64]
-    nodes: NDArray[np.float64]
+    matrix: Float64[np.ndarray, "2 2"]
+    nodes: Float64[np.ndarray, "2 n n"]
 
 
 @dataclass(frozen=True, eq=False)
 class Grey:
     """Grey-value curve per channel, each an array of length C: see :func:`apply_grey`."""
 
-    contrast: NDArray[np.float64]
-    brightness: NDArray[np.float64]
-    bend: NDArray[np.float64]
+    contrast: Float64[np.ndarray, " C"]
+    brightness: Float64[np.ndarray, " C"]
+    bend: Float64[np.ndarray, " C"]
 
 
 def draw_geometry(config: AugmentConfig, rng: np.random.Generator) -> Geometry:
@@ -75,7 +79,7 @@ def draw_grey(config: AugmentConfig, rng: np.random.Generator, channels: int = 1
 
 
 @lru_cache(maxsize=64)
-def _axis(size: int, n: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def _axis(size: int, n: int) -> tuple[Float[np.ndarray, "{size} {n}"], Float[np.ndarray, " {size}"]]:
     """The natural cubic spline through each of n nodes, (size, n), and the offsets from the centre, (size,)."""
     spline = CubicSpline(np.arange(n), np.eye(n), bc_type="natural")
     return spline(np.linspace(0, n - 1, size)), np.arange(size) - (size - 1) / 2
@@ -83,7 +87,7 @@ def _axis(size: int, n: int) -> tuple[NDArray[np.floating], NDArray[np.floating]
 
 def sampling_grid(
     geometries: Sequence[Geometry], centres: ArrayLike, shape: tuple[int, int], device: torch.device | str = "cpu"
-) -> Tensor:
+) -> Float32[Tensor, "{len(geometries)} {shape[0]} {shape[1]} 2"]:
     """Return where each pixel of each patch is read from: shift, rotation, mirror, zoom and elastic field in one map.
 
     The elastic displacements (Ronneberger et al. 2015, section 3.1) are interpolated by a bicubic natural spline that
@@ -125,7 +129,7 @@ def sampling_grid(
     return (rows[..., None] + columns[..., None, :]).add_(elastic).movedim(1, -1)
 
 
-def _mirrored(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
+def _mirrored(sources: Sequence[Tensor], grid: Float32[Tensor, "N Y X 2"]) -> Float32[Tensor, "N 2 Y X"]:
     """(N, 2, Y, X) coordinates, folded into the sources about the centres of their edge pixels."""
     sizes = torch.tensor([source.shape[-2:] for source in sources], dtype=grid.dtype, device=grid.device)
     last = sizes[:, :, None, None] - 1
@@ -135,7 +139,9 @@ def _mirrored(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
     return (planes / period).round_().mul_(period).sub_(planes).abs_().clamp_(max=last)
 
 
-def window(shape: Sequence[int], grid: Tensor) -> tuple[tuple[slice, slice], Tensor]:
+def window(
+    shape: Sequence[int], grid: Float32[Tensor, "Y X 2"]
+) -> tuple[tuple[slice, slice], Float32[Tensor, "Y X 2"]]:
     """Return which part of an image a grid reads, and the grid in the coordinates of that part.
 
     So a patch can be cut from an image that is not in memory; it has the same values, bit for bit.
@@ -166,7 +172,9 @@ def window(shape: Sequence[int], grid: Tensor) -> tuple[tuple[slice, slice], Ten
     return (slice(top, bottom + 1), slice(left, right + 1)), folded - start
 
 
-def _pick(sources: Sequence[Tensor], y: Tensor, x: Tensor) -> Tensor:
+def _pick(
+    sources: Sequence[Shaped[Tensor, "C _ _"]], y: Int32[Tensor, "N Y X"], x: Int32[Tensor, "N Y X"]
+) -> Shaped[Tensor, "N C Y X"]:
     """(N, C, Y, X) pixels of the sources (C, Y', X') at whole coordinates, int32 (N, Y, X)."""
     picked = torch.empty(len(sources), len(sources[0]), *y.shape[1:], dtype=sources[0].dtype, device=y.device)
     for source, row, column, out in zip(sources, y, x, picked, strict=True):
@@ -175,7 +183,7 @@ def _pick(sources: Sequence[Tensor], y: Tensor, x: Tensor) -> Tensor:
     return picked
 
 
-def warp_image(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
+def warp_image(sources: Sequence[Float[Tensor, "C _ _"]], grid: Float32[Tensor, "N Y X 2"]) -> Float[Tensor, "N C Y X"]:
     """Read images at the coordinates of a grid, bilinearly.
 
     Outside its pixels a source is mirrored without repeating the edge pixel, as often as it takes.
@@ -205,7 +213,7 @@ def warp_image(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
     return above.lerp_(below, y)
 
 
-def warp_labels(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
+def warp_labels(sources: Sequence[Shaped[Tensor, "_ _"]], grid: Float32[Tensor, "N Y X 2"]) -> Shaped[Tensor, "N Y X"]:
     """Read label images at the coordinates of a grid: the nearest pixel's label; halfway, the even coordinate's.
 
     Mirrored outside like :func:`warp_image`. The cost does not depend on the number of labels.
@@ -231,7 +239,7 @@ def warp_labels(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
     return _pick([source[None] for source in sources], y, x)[:, 0]
 
 
-def warp_weights(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
+def warp_weights(sources: Sequence[Float[Tensor, "_ _"]], grid: Float32[Tensor, "N Y X 2"]) -> Float[Tensor, "N Y X"]:
     """Read weight maps at the coordinates of a grid: linearly, but 0 wherever the nearest pixel's weight is 0.
 
     Mirrored outside like :func:`warp_image`. The exception keeps ignored pixels ignored: their nearest label means
@@ -258,7 +266,7 @@ def warp_weights(sources: Sequence[Tensor], grid: Tensor) -> Tensor:
     return linear.where(warp_labels(sources, grid) > 0, 0)
 
 
-def apply_grey(images: Tensor, greys: Sequence[Grey]) -> Tensor:
+def apply_grey(images: Float[Tensor, "N C Y X"], greys: Sequence[Grey]) -> Float[Tensor, "N C Y X"]:
     """Change the grey values of standardised images by a monotone curve per image and channel.
 
     With x = contrast * image + brightness the result is ``x + bend * (sqrt(1 + x**2) - 1)``. It takes the place of

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 from scipy import ndimage
 
 from septum.config import Decoding
-from septum.core.labels import Labels, Mask, renumber_by_first_pixel
+from septum.core.labels import Labels, renumber_by_first_pixel
 from septum.core.objects import drop_small
 from septum.core.targets import INSTANCE_TARGETS
 from septum.errors import ImageError
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int32
 
-def decode(target: str, probabilities: npt.NDArray[np.floating], decoding: Decoding | None = None) -> Labels:
+
+def decode(
+    target: str, probabilities: Float[np.ndarray, "... Y X"], decoding: Decoding | None = None
+) -> Int32[np.ndarray, "Y X"]:
     """Turn the probabilities of a whole image into labels.
 
     Classes: the most probable one of every pixel, of equal ones the lowest. Instances, in this order:
@@ -71,14 +77,16 @@ def decode(target: str, probabilities: npt.NDArray[np.floating], decoding: Decod
     return labels
 
 
-def connected(mask: Mask) -> Labels:
+def connected(mask: Bool[np.ndarray, "Y X"]) -> Int32[np.ndarray, "Y X"]:
     """Number the 8-connected components of a (Y, X) mask."""
     components = np.empty(mask.shape, dtype=np.int32)
     ndimage.label(mask, structure=np.ones((3, 3)), output=components)
     return components
 
 
-def finish(target: str, components: Labels, probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Labels:
+def finish(
+    target: str, components: Int32[np.ndarray, "Y X"], probabilities: Float[np.ndarray, "K Y X"], decoding: Decoding
+) -> Int32[np.ndarray, "Y X"]:
     """Extend numbered components by what was cut off them, and fill small holes; depends on `reach` pixels only."""
     labels = INSTANCE_TARGETS[target].extend(components, probabilities, decoding)
     return fill_holes(labels, decoding.largest_hole) if decoding.largest_hole else labels
@@ -90,7 +98,7 @@ def reach(target: str, decoding: Decoding) -> int:
     return INSTANCE_TARGETS[target].reach(decoding) + hole
 
 
-def fill_holes(labels: Labels, largest: int) -> Labels:
+def fill_holes(labels: Int32[np.ndarray, "Y X"], largest: int) -> Int32[np.ndarray, "Y X"]:
     """Give background that lies inside one object to it: 4-connected, at most `largest` pixels, not at the edge.
 
     Examples

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numba import njit
 
 from septum.core.labels import Labels, Mask
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int32
 
-def grow(components: Labels, mask: Mask, steps: int) -> Labels:
+
+def grow(components: Int32[np.ndarray, "Y X"], mask: Bool[np.ndarray, "Y X"], steps: int) -> Int32[np.ndarray, "Y X"]:
     """Grow regions into the free pixels of a mask, all at the same pace, never through pixels outside it.
 
     Steps to the 4 neighbours and to the 8 neighbours take turns, which makes distances octagonal, close to Euclidean.

@@ -5,11 +5,16 @@ A label image is a (Y, X) array of whole numbers. 0 is background; every other v
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from septum.errors import ImageError
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32
 
 Labels = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
@@ -17,7 +22,7 @@ Mask = npt.NDArray[np.bool_]
 LARGEST_LABEL = np.iinfo(np.int32).max
 
 
-def as_labels(labels: npt.ArrayLike) -> Labels:
+def as_labels(labels: npt.ArrayLike) -> Int32[np.ndarray, "Y X"]:
     """Return a label image as int32.
 
     Parameters

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from septum.errors import ConfigError, ImageError
 
-Sum = Callable[[torch.Tensor], torch.Tensor]
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+
+Sum = Callable[[Tensor], Tensor]
 
 
-def alone(part: torch.Tensor) -> torch.Tensor:
+def alone(part: Tensor) -> Tensor:
     """The sum over all processes, when there is one."""
     return part
 
 
 def weighted_cross_entropy(
-    logits: torch.Tensor,
-    classes: torch.Tensor,
-    weights: torch.Tensor,
+    logits: Float[Tensor, "N K Y X"],
+    classes: Int64[Tensor, "N Y X"],
+    weights: Float[Tensor, "N ..."],
     normalization: Literal["sum", "mean", "weights"] = "weights",
     total: Sum = alone,
-) -> torch.Tensor:
+) -> Float[Tensor, ""]:
     """Energy of Eq. 1 of Ronneberger et al. 2015, with the minus sign: ``-sum_x w(x) log p_class(x)(x)``.
 
     The paper does not say by what the sum is divided; a learning rate means nothing without it. Over the 388 x 388
@@ -77,7 +81,12 @@ def weighted_cross_entropy(
     raise ConfigError(f"normalization must be 'sum', 'mean' or 'weights', got {normalization!r}")
 
 
-def dice_loss(logits: torch.Tensor, classes: torch.Tensor, weights: torch.Tensor, total: Sum = alone) -> torch.Tensor:
+def dice_loss(
+    logits: Float[Tensor, "N K Y X"],
+    classes: Int64[Tensor, "N Y X"],
+    weights: Float[Tensor, "N Y X"],
+    total: Sum = alone,
+) -> Float[Tensor, ""]:
     """One minus the soft Dice coefficient, the mean over all classes, of the pixels that carry weight.
 
     Sums run over the whole batch (Milletari et al. 2016, without their squares): a thin class counts as much as a large

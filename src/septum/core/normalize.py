@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from septum.core.region import Region, origin_of
 from septum.core.tiling import ArraySource, Source, blocks
 from septum.errors import ImageError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Shaped
 
 Mode = Literal["standardize", "percentile", "dtype"]
 
@@ -28,7 +31,7 @@ class Normalization:
     offset: tuple[float, ...]
     scale: tuple[float, ...]
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: Shaped[np.ndarray, "C y x"]) -> Float32[np.ndarray, "C y x"]:
         """Map (C, y, x) pixels of any type to float32."""
         offset = np.array(self.offset)[:, None, None]
         scale = np.array(self.scale)[:, None, None]
@@ -259,5 +262,5 @@ class NormalizedSource:
     def chunk(self) -> tuple[int, ...]:
         return self.source.chunk
 
-    def read(self, region: Region) -> np.ndarray:
+    def read(self, region: Region) -> Float32[np.ndarray, "C y x"]:
         return self.normalization(self.source.read(region))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 from skimage import measure
 
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Int64, Integer, Shaped
+
 Row = dict[str, float | int | str]
 
 
-def drop_small(labels: np.ndarray, smallest: int) -> np.ndarray:
+def drop_small(labels: Integer[np.ndarray, "*shape"], smallest: int) -> Integer[np.ndarray, "*shape"]:
     """Remove instances of fewer pixels and close the gaps in the numbering; the order of the others stays.
 
     Examples
@@ -54,7 +58,10 @@ def smallest_hole(labels: np.ndarray) -> int | None:
 
 
 def measure_objects(
-    labels: np.ndarray, image: np.ndarray, pixel_size: tuple[float, float] | None, class_names: tuple[str, ...] = ()
+    labels: Integer[np.ndarray, "Y X"],
+    image: Shaped[np.ndarray, "C Y X"],
+    pixel_size: tuple[float, float] | None,
+    class_names: tuple[str, ...] = (),
 ) -> list[Row]:
     """Measure every object.
 
@@ -107,13 +114,15 @@ def measure_objects(
 class Sums:
     """What adds up over the parts of an image to the measurements of its objects: a row per object, by number."""
 
-    ids: np.ndarray  # (n,) int64, rising
-    areas: np.ndarray  # (n,) int64, pixels
-    places: np.ndarray  # (n, 2) int64, sums of rows and columns
-    values: np.ndarray  # (n, C) float64, sums of grey values
+    ids: Int64[np.ndarray, " n"]  # rising
+    areas: Int64[np.ndarray, " n"]  # pixels
+    places: Int64[np.ndarray, "n 2"]  # sums of rows and of columns
+    values: Float64[np.ndarray, "n C"]  # sums of grey values
 
 
-def sums_of_objects(labels: np.ndarray, image: np.ndarray, corner: Sequence[int]) -> Sums:
+def sums_of_objects(
+    labels: Integer[np.ndarray, "y x"], image: Shaped[np.ndarray, "C y x"], corner: Sequence[int]
+) -> Sums:
     """Add up the objects of a part of an image: (y, x) labels, (C, y, x) image; `corner` is where it lies in the whole.
 
     Examples

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import expand_labels
 
 from septum.choices import Kind
 from septum.errors import ImageError
+
+if TYPE_CHECKING:
+    from jaxtyping import Integer, Shaped, UInt8
 
 Rgb = NDArray[np.uint8]  # (Y, X, 3)
 
@@ -28,7 +33,7 @@ _ERROR_FILL = 0.5
 _NEAR = 8  # pixels; instances up to twice as far apart get different colours where the palette allows
 
 
-def to_rgb(image: NDArray) -> Rgb:
+def to_rgb(image: Shaped[np.ndarray, ...]) -> UInt8[np.ndarray, "_ _ 3"]:
     """Stretch an image to what a screen shows: its 0.5th percentile to black, its 99.5th to white.
 
     One channel is drawn grey, two green and magenta, three (the first three of more) red, green and blue. Channels
@@ -64,7 +69,7 @@ def to_rgb(image: NDArray) -> Rgb:
     return np.ascontiguousarray((255 * rgb).astype(np.uint8).transpose(1, 2, 0))
 
 
-def downsample(image: NDArray, factor: int) -> NDArray:
+def downsample(image: Shaped[np.ndarray, "C _ _"], factor: int) -> Shaped[np.ndarray, "C _ _"]:
     """Return the means of squares of `factor` x `factor` pixels; those at the bottom and right edge may be smaller.
 
     Parameters
@@ -133,7 +138,9 @@ def overlay(
     return paint(to_rgb(image), labels, truth=truth, kind=kind)
 
 
-def paint(rgb: Rgb, labels: NDArray, *, truth: NDArray | None = None, kind: Kind = "instances") -> Rgb:
+def paint(
+    rgb: UInt8[np.ndarray, "Y X 3"], labels: NDArray, *, truth: NDArray | None = None, kind: Kind = "instances"
+) -> UInt8[np.ndarray, "Y X 3"]:
     """Draw labels on a picture, such as a crop of what `to_rgb` returned.
 
     Without a truth, an instance has an outline and a faint fill in a colour that follows from the label numbers and
@@ -188,7 +195,7 @@ def paint(rgb: Rgb, labels: NDArray, *, truth: NDArray | None = None, kind: Kind
     return painted.astype(np.uint8)
 
 
-def colour(labels: NDArray) -> Rgb:
+def colour(labels: Integer[np.ndarray, "Y X"]) -> UInt8[np.ndarray, "Y X 3"]:
     """Draw instances as areas of one colour each, told apart from their neighbours, on black.
 
     Parameters

@@ -6,15 +6,17 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from septum.core.region import Region, origin_of, shape_of, shift
 from septum.core.unet import check_stride, input_size, margin
 
+if TYPE_CHECKING:
+    from jaxtyping import Int, Shaped
 
-@runtime_checkable
+
 class Source(Protocol):
     """One image, in memory or on disk."""
 
@@ -28,16 +30,15 @@ class Source(Protocol):
         """(Y, X) pixels that are stored or decoded together: regions that keep to this grid are read fastest."""
         ...
 
-    def read(self, region: Region) -> np.ndarray:
+    def read(self, region: Region) -> Shaped[np.ndarray, "C y x"]:
         """Return (C, y, x) pixels of a region inside the image."""
         ...
 
 
-@runtime_checkable
 class Sink(Protocol):
     """Where the results of tiles go."""
 
-    def write(self, region: Region, array: np.ndarray) -> None:
+    def write(self, region: Region, array: Shaped[np.ndarray, "K y x"]) -> None:
         """Keep (K, y, x) values of a region."""
         ...
 
@@ -46,7 +47,7 @@ class Sink(Protocol):
 class ArraySource:
     """A (C, Y, X) array as a Source."""
 
-    array: np.ndarray
+    array: Shaped[np.ndarray, "C Y X"]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,7 +57,7 @@ class ArraySource:
     def chunk(self) -> tuple[int, ...]:
         return 1, self.array.shape[2]
 
-    def read(self, region: Region) -> np.ndarray:
+    def read(self, region: Region) -> Shaped[np.ndarray, "C y x"]:
         return self.array[(slice(None), *region)]
 
 
@@ -66,7 +67,7 @@ class ArraySink:
     def __init__(self, shape: Sequence[int], dtype: type = np.float32) -> None:
         self.array: np.ndarray = np.zeros(tuple(shape), dtype)
 
-    def write(self, region: Region, array: np.ndarray) -> None:
+    def write(self, region: Region, array: Shaped[np.ndarray, "K y x"]) -> None:
         self.array[(slice(None), *region)] = array
 
 
@@ -179,7 +180,7 @@ def measured_tiles(shape: Sequence[int], depth: int) -> list[Region]:
     return list(itertools.product(*axes))
 
 
-def reflect(indices: np.ndarray, size: int) -> np.ndarray:
+def reflect(indices: Int[np.ndarray, " n"], size: int) -> Int[np.ndarray, " n"]:
     """Map any integer coordinates into 0..size-1 by mirroring at the borders, without repeating the edge pixel.
 
     Index arithmetic, so that the reach may be many times the size of the image.
@@ -198,7 +199,7 @@ def reflect(indices: np.ndarray, size: int) -> np.ndarray:
     return mirrored
 
 
-def read_mirrored(source: Source, region: Region) -> np.ndarray:
+def read_mirrored(source: Source, region: Region) -> Shaped[np.ndarray, "C y x"]:
     """Read (C, y, x) pixels of a region that may reach outside the image; only what is needed is read."""
     indices = [
         reflect(np.arange(part.start, part.stop), size) for part, size in zip(region, source.shape[1:], strict=True)

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -16,7 +16,6 @@ from septum.core.region import Region, clip, origin_of, shape_of, whole
 from septum.core.tiling import ArraySource, Source, read_mirrored
 
 
-@runtime_checkable
 class Version(Protocol):
     """A change of an image, region by region, and the way back for what is predicted in it."""
 

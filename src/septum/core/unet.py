@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from septum.config import UNetConfig
 from septum.errors import ConfigError, ImageError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Shaped
 
 
 def margin(depth: int) -> int:
@@ -117,7 +120,7 @@ class UNet(nn.Module):
         self.output = nn.Conv2d(widths[0], config.n_classes, kernel_size=1)
         initialize(self, seed)
 
-    def forward(self, image: Tensor, seeds: Sequence[int] = ()) -> Tensor:
+    def forward(self, image: Float[Tensor, "N ..."], seeds: Sequence[int] = ()) -> Float[Tensor, "N K y x"]:
         """Return the logits of every class.
 
         Parameters
@@ -217,7 +220,7 @@ class ImageNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "N C Y X"]) -> Float[Tensor, "N C Y X"]:
         def normalize(part: Tensor) -> Tensor:
             return nn.functional.batch_norm(part, None, None, self.weight, self.bias, True, eps=self.EPSILON)
 
@@ -226,7 +229,7 @@ class ImageNorm(nn.Module):
         return torch.cat([normalize(part) for part in torch.split(x, 1)])
 
 
-def freeze(net: UNet, tiles: Tensor) -> UNet:
+def freeze(net: UNet, tiles: Float[Tensor, "T C Y X"]) -> UNet:
     """Measure the layers' statistics on tiles of one image, and return the network that has them built in.
 
     The result has no normalisation layers: with its statistics fixed, each is a factor and an offset per channel, which
@@ -304,7 +307,9 @@ def cropped(level: int, depth: int) -> int:
     return pixels
 
 
-def dropout(x: Tensor, share: float, generators: Sequence[torch.Generator | None]) -> Tensor:
+def dropout(
+    x: Float[Tensor, "N C Y X"], share: float, generators: Sequence[torch.Generator | None]
+) -> Float[Tensor, "N C Y X"]:
     """Set a share of the values to 0 and divide the others by what is left of 1; one generator per sample."""
     masks = torch.empty_like(x)
     for mask, generator in zip(masks, generators, strict=True):
@@ -312,7 +317,7 @@ def dropout(x: Tensor, share: float, generators: Sequence[torch.Generator | None
     return x * masks.div_(1 - share)
 
 
-def centre_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
+def centre_crop(x: Shaped[Tensor, "N C Y X"], shape: Sequence[int]) -> Shaped[Tensor, "N C {shape[0]} {shape[1]}"]:
     """Cut the centre of (N, C, Y, X) to (N, C, *shape)."""
     top, left = (x.shape[2] - shape[0]) // 2, (x.shape[3] - shape[1]) // 2
     return x[:, :, top : top + shape[0], left : left + shape[1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,14 @@ from septum.core.labels import Labels, Mask, as_labels
 from septum.core.targets import border
 from septum.errors import ConfigError, DatasetError, ImageError
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32, Float64, Integer
+
 NEGLIGIBLE = 1e-6  # separation weights below this are returned as zero
 ROWS = 256  # computed at a time, which bounds the memory
 
 
-def class_weights(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def class_weights(counts: npt.ArrayLike) -> Float64[np.ndarray, " K"]:
     """Weight of each class from its number of pixels: inverse frequency, 1 for the rarest class that occurs.
 
     The w_c of Eq. 2. The paper counts "in the training data set", so the counts are sums over all training images,
@@ -56,7 +60,7 @@ def class_weights(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 def separation_weight(
     labels: npt.ArrayLike, *, w0: float = 10.0, sigma: float = 5.0, where: Mask | None = None
-) -> npt.NDArray[np.float32]:
+) -> Float32[np.ndarray, "Y X"]:
     """Extra loss weight for background pixels squeezed between instances.
 
     Second term of Eq. 2 of Ronneberger et al. 2015: ``w0 * exp(-(d1 + d2)**2 / (2 * sigma**2))``, with d1, d2 the exact
@@ -112,11 +116,11 @@ def separation_weight(
 
 def weight_map(
     labels: npt.ArrayLike | None,
-    classes: npt.NDArray[np.integer] | None = None,
+    classes: Integer[np.ndarray, "Y X"] | None = None,
     config: WeightMapConfig | None = None,
     balance: npt.ArrayLike | None = None,
-    ignore: Mask | None = None,
-) -> npt.NDArray[np.float32]:
+    ignore: Bool[np.ndarray, "Y X"] | None = None,
+) -> Float32[np.ndarray, "Y X"]:
     """Loss weight of every pixel of one training image: Eq. 2 of Ronneberger et al. 2015, or the Fiji plugin's.
 
     The separation term is added everywhere except in the last of the encoded classes. For foreground with a border that
@@ -177,7 +181,7 @@ def weight_map(
     return weights
 
 
-def _freiburg_balance(labels: npt.NDArray[np.integer], config: WeightMapConfig) -> npt.NDArray[np.float32]:
+def _freiburg_balance(labels: Integer[np.ndarray, "Y X"], config: WeightMapConfig) -> Float32[np.ndarray, "Y X"]:
     """1 in the instances, where d1 = 0, falling off around them to the background weight."""
     d1 = ndimage.distance_transform_edt(labels == 0) if labels.any() else np.full(labels.shape, np.inf)
     near = np.exp(-(d1**2) / (2 * config.background_sigma**2))

@@ -353,7 +353,8 @@ def _detection(frame: FrameScores) -> Ratio:
 
 def _ratio(sums: confidence.Sums) -> confidence.Sums:
     """Return sum over sum, at least 0: DET is the only score that could be negative."""
-    return np.maximum(confidence.mean(sums), 0)
+    ratio: confidence.Sums = np.maximum(confidence.mean(sums), 0)
+    return ratio
 
 
 def _value(ratio: Ratio) -> float | None:

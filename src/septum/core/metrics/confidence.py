@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from septum.errors import ImageError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 Sums = NDArray[np.float64]
 Statistic = Callable[[Sums], Sums]  # (..., K) sums over units -> (...) score
@@ -36,20 +39,20 @@ class Interval:
     reason: str = ""
 
 
-def mean(sums: Sums) -> Sums:
+def mean(sums: Float64[np.ndarray, "*n K"]) -> Float64[np.ndarray, "*n"]:
     """Mean of the values in ``with_ones``, or any sum over a sum; NaN where the second sum is 0."""
     found: Sums = np.full(sums.shape[:-1], np.nan)
     np.divide(sums[..., 0], sums[..., 1], out=found, where=sums[..., 1] != 0)
     return found
 
 
-def f1(sums: Sums) -> Sums:
+def f1(sums: Float64[np.ndarray, "*n 3"]) -> Float64[np.ndarray, "*n"]:
     """F1 from the columns (tp, fp, fn); 0 where there is nothing to count."""
     tp, wrong = sums[..., 0], sums[..., 1] + sums[..., 2]
     return np.asarray(2 * tp / np.maximum(2 * tp + wrong, 1))
 
 
-def with_ones(values: ArrayLike) -> Sums:
+def with_ones(values: ArrayLike) -> Float64[np.ndarray, "n 2"]:
     """(n,) values -> the (n, 2) units whose ``mean`` is asked for.
 
     Examples

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from septum.core.metrics.checks import check_pair
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Int64, Integer
 
 Indices = NDArray[np.int64]
 
@@ -23,18 +26,20 @@ class Contingency:
     """
 
     n_pixels: int  # not ignored
-    truth_ids: Indices  # (T,) label numbers
-    truth_pixels: Indices  # (T,)
-    prediction_ids: Indices  # (P,)
-    prediction_pixels: Indices  # (P,)
-    i: Indices  # (K,) index into truth_ids of every overlapping pair
-    j: Indices  # (K,) index into prediction_ids
-    overlap: Indices  # (K,) pixels that the pair shares
+    truth_ids: Integer[np.ndarray, " T"]  # label numbers
+    truth_pixels: Int64[np.ndarray, " T"]
+    prediction_ids: Integer[np.ndarray, " P"]
+    prediction_pixels: Int64[np.ndarray, " P"]
+    i: Int64[np.ndarray, " K"]  # index into truth_ids of every overlapping pair
+    j: Int64[np.ndarray, " K"]  # index into prediction_ids
+    overlap: Int64[np.ndarray, " K"]  # pixels that the pair shares
 
     @property
-    def iou(self) -> NDArray[np.float64]:
-        """(K,) intersection over union of every overlapping pair."""
-        return self.overlap / (self.truth_pixels[self.i] + self.prediction_pixels[self.j] - self.overlap)
+    def iou(self) -> Float64[np.ndarray, " K"]:
+        """Intersection over union of every overlapping pair."""
+        union = self.truth_pixels[self.i] + self.prediction_pixels[self.j] - self.overlap
+        iou: NDArray[np.float64] = self.overlap / union
+        return iou
 
 
 def contingency(truth: ArrayLike, prediction: ArrayLike, ignore: ArrayLike | None = None) -> Contingency:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
@@ -34,6 +34,9 @@ from septum.core.metrics.checks import (
 from septum.core.metrics.contingency import Contingency, contingency
 from septum.core.metrics.warping import MISMATCHES, warp
 from septum.errors import ImageError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32, Int32, UInt8
 
 THRESHOLDS = tuple(accumulate([0.1] * 9, initial=0.0))  # as the challenge adds them up: 0.30000000000000004, ...
 RADIUS = 20  # pixels, see warping.warp
@@ -256,7 +259,7 @@ def warping_mismatches(
     *,
     ignore: ArrayLike | None = None,
     radius: int = RADIUS,
-) -> NDArray[np.uint8]:
+) -> UInt8[np.ndarray, "Y X"]:
     """Show where the mismatches of the warping error are: 0 = none, k = ``MISMATCHES[k - 1]``.
 
     Parameters
@@ -274,7 +277,9 @@ def warping_mismatches(
     return warp(truth, proposal, interior_probability, threshold, radius)
 
 
-def binarize(probabilities: NDArray[np.float32], threshold: float, ignore: Mask | None = None) -> Mask:
+def binarize(
+    probabilities: Float32[np.ndarray, "*shape"], threshold: float, ignore: Bool[np.ndarray, "*shape"] | None = None
+) -> Bool[np.ndarray, "*shape"]:
     """Return where the float32 map is above the threshold in float64; False where ignored.
 
     Examples
@@ -309,7 +314,7 @@ def information_f_score(table: Contingency) -> float:
     return float(2 * (s_ab - s_a - s_b) / (-s_a - s_b))
 
 
-def thin(segments: NDArray[np.int32]) -> NDArray[np.int32]:
+def thin(segments: Int32[np.ndarray, "Y X"]) -> Int32[np.ndarray, "Y X"]:
     """Grow segments into the membrane until lines of at most one pixel are left between them.
 
     The watershed of Vincent and Soille (IEEE PAMI 13(6), 1991) on the inverted binary map, 4-connected, in the

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,9 @@ from scipy.spatial import cKDTree
 from septum.core.labels import Mask
 from septum.core.metrics.checks import check_pair
 from septum.errors import ImageError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,9 @@ def surface_distance(
     return SurfaceScores(*pixels, *micrometres)
 
 
-def outline(mask: Mask, ignore: Mask | None = None) -> Mask:
+def outline(
+    mask: Bool[np.ndarray, "*shape"], ignore: Bool[np.ndarray, "*shape"] | None = None
+) -> Bool[np.ndarray, "*shape"]:
     """Return the pixels of a mask that share a face with a pixel outside it, or with the frame.
 
     Examples
@@ -91,7 +97,8 @@ def outline(mask: Mask, ignore: Mask | None = None) -> Mask:
     for axis in range(mask.ndim):
         for shift in (slice(None, -2), slice(2, None)):
             near |= outside[tuple(shift if k == axis else slice(1, -1) for k in range(mask.ndim))]
-    return mask & near if ignore is None else mask & near & ~ignore
+    found: Mask = mask & near if ignore is None else mask & near & ~ignore
+    return found
 
 
 def _distances(one: Mask, other: Mask, size: NDArray[np.float64]) -> tuple[float, float]:

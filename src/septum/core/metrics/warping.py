@@ -6,6 +6,8 @@ Foreground (cell interior) is 4-connected, background (membrane) 8-connected.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -14,11 +16,14 @@ from scipy import ndimage
 from septum.core.labels import Mask
 from septum.errors import ConfigError
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32, UInt8
+
 MISMATCHES = ("split", "merger", "hole_addition", "hole_deletion", "object_addition", "object_deletion")  # codes 1..6
 _OFFSETS = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))  # clockwise from north: bits 0..7
 
 
-def simple_points() -> Mask:
+def simple_points() -> Bool[np.ndarray, " 256"]:
     """Tell for each of the 256 neighbourhoods whether flipping its centre keeps the topology.
 
     Bit k of the index is the neighbour k, clockwise from north. The centre is simple if exactly one 4-component of the
@@ -47,12 +52,12 @@ _SIMPLE = simple_points()
 
 
 def warp(
-    labels: Mask,
-    proposal: Mask,
-    probabilities: NDArray[np.float32],
+    labels: Bool[np.ndarray, "Y X"],
+    proposal: Bool[np.ndarray, "Y X"],
+    probabilities: Float32[np.ndarray, "Y X"],
     threshold: float,
     radius: int = 20,
-) -> NDArray[np.uint8]:
+) -> UInt8[np.ndarray, "Y X"]:
     """Warp the labels towards the proposal and classify the mismatches that no simple flip removes.
 
     Mismatches are flipped in order of decreasing ``abs(probability - threshold)``, ties column by column, pass after

@@ -14,16 +14,18 @@ A target is a module with the functions of `Target`, and one for instances also 
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from torch import Tensor
 
 from septum.config import Decoding
-from septum.core.labels import Labels, Mask
 from septum.core.loss import Sum
 from septum.core.targets import border, classes, rim
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int32, Int64, UInt8
 
 
 class Target(Protocol):
@@ -33,22 +35,22 @@ class Target(Protocol):
         """Return how many classes K the network predicts for labels 0..largest_label."""
         ...
 
-    def encode(self, labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    def encode(self, labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
         """Turn (Y, X) labels into the (Y, X) classes 0..K-1 that the network learns."""
         ...
 
-    def ambiguous(self, labels: npt.ArrayLike, unknown: Mask) -> Mask:
+    def ambiguous(self, labels: npt.ArrayLike, unknown: Bool[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
         """Return the (Y, X) pixels whose class depends on how the pixels marked `unknown` would be annotated."""
         ...
 
     def loss(
         self,
-        logits: torch.Tensor,
-        classes: torch.Tensor,
-        weights: torch.Tensor,
+        logits: Float[Tensor, "N K Y X"],
+        classes: Int64[Tensor, "N Y X"],
+        weights: Float[Tensor, "N ..."],
         normalization: Literal["sum", "mean", "weights"] = ...,
         total: Sum = ...,
-    ) -> torch.Tensor:
+    ) -> Float[Tensor, ""]:
         """Compare (N, K, Y, X) logits with (N, Y, X) classes; see `septum.core.loss.weighted_cross_entropy`."""
         ...
 
@@ -56,11 +58,13 @@ class Target(Protocol):
 class InstanceTarget(Target, Protocol):
     """What `septum.core.decode` needs in addition, to turn probabilities back into instances."""
 
-    def seeds(self, probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Mask:
+    def seeds(self, probabilities: Float[np.ndarray, "K Y X"], decoding: Decoding) -> Bool[np.ndarray, "Y X"]:
         """Return the (Y, X) pixels of (K, Y, X) probabilities of which each 8-connected component is one instance."""
         ...
 
-    def extend(self, components: Labels, probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Labels:
+    def extend(
+        self, components: Int32[np.ndarray, "Y X"], probabilities: Float[np.ndarray, "K Y X"], decoding: Decoding
+    ) -> Int32[np.ndarray, "Y X"]:
         """Add to the (Y, X) numbered seeds what the encoding took off; a pixel depends on those within `reach`."""
         ...
 

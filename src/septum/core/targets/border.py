@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -11,6 +13,9 @@ from septum.core.grow import grow
 from septum.core.labels import Labels, Mask, as_labels
 from septum.core.loss import weighted_cross_entropy
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int32, UInt8
+
 loss = weighted_cross_entropy
 
 
@@ -19,7 +24,7 @@ def n_classes(largest_label: int) -> int:
     return 2
 
 
-def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+def encode(labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
     """Cut the separation border: an instance's pixel becomes 0 if one of its 8 neighbours is of another instance.
 
     The paper computes its border "using morphological operations" and says no more. This rule is symmetric: touching
@@ -51,12 +56,12 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     return classes
 
 
-def ambiguous(labels: npt.ArrayLike, unknown: Mask) -> Mask:
+def ambiguous(labels: npt.ArrayLike, unknown: Bool[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
     """Return no pixel: only the outermost of an instance beside what is not annotated might be border."""
     return np.zeros(unknown.shape, bool)
 
 
-def seeds(probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Mask:
+def seeds(probabilities: Float[np.ndarray, "2 Y X"], decoding: Decoding) -> Bool[np.ndarray, "Y X"]:
     """Return the foreground, each 8-connected component of which is one object.
 
     Examples
@@ -68,7 +73,9 @@ def seeds(probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Mask:
     return mask
 
 
-def extend(components: Labels, probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Labels:
+def extend(
+    components: Int32[np.ndarray, "Y X"], probabilities: Float[np.ndarray, "2 Y X"], decoding: Decoding
+) -> Int32[np.ndarray, "Y X"]:
     """Give each component its part of the separation border back.
 
     For instances at least five pixels wide (unions of 5x5 squares whose centres are 8-connected) nothing is lost, and
@@ -110,7 +117,7 @@ def needed_reach(labels: npt.ArrayLike) -> int:
     return 5
 
 
-def give_border_back(components: Labels) -> Labels:
+def give_border_back(components: Int32[np.ndarray, "Y X"]) -> Int32[np.ndarray, "Y X"]:
     """Extend components by the background pixels that `encode` may have cut off them.
 
     Every background pixel beside exactly one component is offered to it. It is kept if `encode` would cut it off again,

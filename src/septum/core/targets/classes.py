@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from septum.core.labels import Mask, as_labels
+from septum.core.labels import as_labels
 from septum.core.loss import weighted_cross_entropy
 from septum.errors import ImageError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, UInt8
 
 LARGEST_CLASS_ID = 255  # class ids are stored as uint8
 
@@ -25,7 +30,7 @@ def n_classes(largest_label: int) -> int:
     return max(2, largest_label + 1)
 
 
-def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+def encode(labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
     """Return the class ids as they are, checked.
 
     Parameters
@@ -56,6 +61,6 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     return labels.astype(np.uint8)
 
 
-def ambiguous(labels: npt.ArrayLike, unknown: Mask) -> Mask:
+def ambiguous(labels: npt.ArrayLike, unknown: Bool[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
     """Return no pixel: what a pixel is does not depend on others."""
     return np.zeros(unknown.shape, bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from septum.core.labels import Labels, Mask, as_labels
 from septum.core.loss import weighted_cross_entropy
 from septum.core.region import clip, expand
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int32, UInt8
+
 BEND = 1.25  # ways inside an object may be longer than straight lines
 CORE = 0.4  # a pixel belongs to the core from this share of the instance's largest depth on
 
@@ -26,7 +30,7 @@ def n_classes(largest_label: int) -> int:
     return 3
 
 
-def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+def encode(labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
     """Split every instance into a rim and a core.
 
     The depth of a pixel is its Euclidean distance to the nearest pixel of anything else inside the image; the core is
@@ -58,7 +62,7 @@ def encode(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     return _encode(labels, np.zeros(labels.shape, bool))
 
 
-def ambiguous(labels: npt.ArrayLike, unknown: Mask) -> Mask:
+def ambiguous(labels: npt.ArrayLike, unknown: Bool[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
     """Return the pixels of instances that would change class if the instance went on into what is not annotated.
 
     There an instance may end or be cut, as by the edge of an annotated square, which is no outline of its own.
@@ -92,7 +96,7 @@ def _encode(labels: Labels, unknown: Mask) -> npt.NDArray[np.uint8]:
     return classes
 
 
-def seeds(probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Mask:
+def seeds(probabilities: Float[np.ndarray, "3 Y X"], decoding: Decoding) -> Bool[np.ndarray, "Y X"]:
     """Return the cores, each 8-connected component of which is one object.
 
     Examples
@@ -104,7 +108,9 @@ def seeds(probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Mask:
     return mask
 
 
-def extend(components: Labels, probabilities: npt.NDArray[np.floating], decoding: Decoding) -> Labels:
+def extend(
+    components: Int32[np.ndarray, "Y X"], probabilities: Float[np.ndarray, "3 Y X"], decoding: Decoding
+) -> Int32[np.ndarray, "Y X"]:
     """Grow each core into rim and core, all at the same pace, by at most ``decoding.reach`` pixels.
 
     Parameters
