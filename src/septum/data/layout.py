@@ -1,4 +1,4 @@
-"""Which files of a folder are image, labels and ignore mask of one another."""
+"""Which files of a folder belong together: image, labels, ignore mask, markers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What was found, by which rule, and what has no partner."""
+    """The pairs, the rule that found them, and what is wrong."""
 
     rule: str
     pairs: tuple[Pair, ...]

@@ -1,4 +1,4 @@
-"""Predictions x truth -> cases: which files are prediction, truth, ignore mask and image of one another."""
+"""Predictions x truth -> cases: which prediction, truth, ignore mask and image belong together."""
 
 from __future__ import annotations
 
