@@ -376,7 +376,7 @@ def test_inputs_that_are_no_images_are_refused(trained, tmp_path):
         ("rgb.png", "rgb.png has 3 channels, but the model was trained on 1; choose one with --channel 0..2"),
         ("empty", "the folder", "contains no image; Septum reads", ".tif"),
         ("*.jpg", "no file matches", "*.jpg"),
-        ("rgb.pgn", "rgb.pgn does not exist, did you mean 'rgb.png'?"),
+        ("rgb.pgn", "rgb.pgn does not exist (did you mean 'rgb.png'?); check the name"),
     ):
         outcome = run("predict", trained, tmp_path / given, "--output", tmp_path / "out")
         assert_refused(outcome, *fragments)
@@ -454,7 +454,7 @@ def small_disk(folder, options) -> Iterator[None]:
 def test_a_read_only_disk_is_refused(data, trained, image):
     disk = image.parent / "disk"
     with small_disk(disk, "ro"):
-        way_out = "choose another folder or ask for the right to write there"
+        way_out = "choose another folder or get permission to write there"
         assert_refused(run("predict", trained, image, "--output", disk), "cannot write", "read-only", way_out)
         assert_refused(run("train", data, "--output", disk, *TINY), "cannot write", "config.json", "read-only", way_out)
         assert files(disk) == {}
@@ -525,7 +525,7 @@ def test_a_frame_of_background_is_trained_on_with_a_warning(tmp_path):
     write_labels(tmp_path / "cells" / "labels" / "1.tif", np.zeros((40, 48), int))
     outcome = run("train", tmp_path / "cells", "--output", tmp_path / "run", *TINY)
     assert outcome.code == 0
-    assert "1.tif has background only" in outcome.err
+    assert "1.tif has only background" in outcome.err
     assert run("check", tmp_path / "cells").code == 0
 
 
@@ -617,9 +617,9 @@ def test_quiet_says_nothing_and_otherwise_what_was_understood_is_said(data, trai
 def test_info_shows_the_card(trained, data):
     card = septum.load(trained).card
     said = run("info", trained).out
-    assert "U-Net, depth 1, 2 base channels, 469 weights" in said
+    assert "U-Net of depth 1, 2 base channels, 469 weights" in said
     assert "1 channel, pixel size unknown" in said
-    assert "rim: background, foreground" in said
+    assert "instances (by rim): background, foreground" in said
     assert card.held_out in said
     assert ", ".join(f"{name} {value:.4f}" for name, value in card.scores.items()) in said
     assert json.loads(run("info", trained, "--json").out) == json.loads(card.model_dump_json())
@@ -774,8 +774,8 @@ def test_as_a_process_of_its_own(trained, image):
     missing = spawn("info", image.parent / "nowhere")
     assert (missing.code, missing.out) == (2, "")
     assert missing.err == (
-        f"ModelError: there is no model at {image.parent / 'nowhere'}; give a run folder or a "
-        "model.safetensors, or the name of one that ships with Septum; known are: em-membrane, nuclei\n"
+        f"ModelError: there is no model at {image.parent / 'nowhere'}; give a run folder, a "
+        "model file, or the name of a model that ships with Septum; known are: em-membrane, nuclei\n"
     )
 
 

@@ -250,7 +250,7 @@ def test_inputs_that_do_not_fit(model, tmp_path):
     tifffile.imwrite(tmp_path / "two.ome.tif", np.stack([picture()] * 2), metadata={"axes": "CYX"})
     (tmp_path / "empty.zarr").mkdir()
     for name, *fragments in (
-        ("plain.zarr", "plain.zarr is a Zarr group without OME metadata", "name what is inside, such as"),
+        ("plain.zarr", "plain.zarr is a Zarr group without OME metadata", "name an image inside, such as"),
         ("two.ome.tif", "two.ome.tif has 2 channels, but the model was trained on 1; choose one with --channel 0..1"),
         ("empty.zarr", "the folder", "contains no image"),
     ):
