@@ -1,11 +1,11 @@
-"""What can go wrong by the user's hand: each error names the thing, what was expected, what came, and the way out."""
+"""Errors that the user can fix: one sentence each, with the thing, what was expected, what was found and the fix."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class SeptumError(Exception):
-    """Base of all errors that the user can mend; the command line prints the one sentence and exits with 2."""
+    """Base of all errors that the user can fix; the command line prints the sentence and exits with 2."""
 
 
 class ConfigError(SeptumError):

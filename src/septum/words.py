@@ -46,20 +46,18 @@ def parse_duration(text: str) -> float:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as aligned columns, numbers to the right.
+    """Return rows as aligned columns; a column of numbers is aligned to the right.
 
     Examples
     --------
-    >>> print(table(["score", "value"], [["F1", "0.9"], ["pixel error", "-"]]))
-    score        value
-    F1             0.9
-    pixel error      -
+    >>> print(table(["score", "F1"], [["image 1", "0.95"], ["image 2", "-"]]))
+    score      F1
+    image 1  0.95
+    image 2     -
     """
-    lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-
-    def aligned(cell: str, width: int) -> str:
-        is_number = re.fullmatch(r"-?[\d.]+(e-?\d+)?|nan|-", cell)
-        return cell.rjust(width) if is_number else cell.ljust(width)
-
-    return "\n".join("  ".join(map(aligned, line, widths)).rstrip() for line in lines)
+    columns = []
+    for title, *cells in zip(header, *rows, strict=True):
+        width = max(map(len, (title, *cells)))
+        right = all(re.fullmatch(r"-?[\d.]+(e-?\d+)?|nan|-", cell) for cell in cells)
+        columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in (title, *cells)])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))

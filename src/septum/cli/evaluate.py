@@ -74,4 +74,7 @@ def evaluate(
         print(f"warning: {warning}")
     if csv is not None:
         print(f"objects: {csv}")
-    print(f"report: {report}" if report is not None else "next: add --report errors.html to see every error")
+    if report is not None:
+        print(f"report: {report}")
+    elif not quiet:
+        print("next: add --report errors.html to see every error")
