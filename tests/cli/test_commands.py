@@ -601,6 +601,7 @@ def test_quiet_says_nothing_and_otherwise_what_was_understood_is_said(data, trai
     assert run("predict", trained, image, "--output", out, "--quiet") == (0, f"1 image -> {out}\n", "")
     said = run("predict", trained, image, "--output", out)
     assert "cells.tif: already done, skipped" in said.err
+    assert f"next: look at the overlays in {out}, or score it: septum evaluate {out} TRUTH\n" in said.err
     said = run("train", data, "--output", image.parent / "run", *TINY)
     for part in ("3 pairs with equal", "axes YX", "read as instances", "3 steps", "1 of 3 images held out", "F1 "):
         assert part in said.err

@@ -70,8 +70,9 @@ def test_files_are_written_where_they_are_asked_for(data, capsys):
     report, csv = data / "out" / "report.html", data / "out" / "objects.csv"
     assert septum("evaluate", data / "masks", data / "truth", "--report", report, "--csv", csv, "-q") == 0
     out = capsys.readouterr().out
-    assert str(report) in out
-    assert str(csv) in out
+    assert out.endswith(f"objects: {csv}\nreport: {report}\n")
+    assert septum("evaluate", data / "masks", data / "truth") == 0
+    assert capsys.readouterr().out.endswith("\nnext: add --report errors.html to see every error\n")
     html = report.read_text(encoding="utf-8")
     assert "Missed: 3" in html
     assert html.count('alt="image"') == 3
