@@ -1,4 +1,4 @@
-"""Settings: one frozen object per component, presets as functions, unknown names refused with "did you mean"."""
+"""Settings: one frozen object per component. Presets are functions. Unknown names are refused with "did you mean"."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseModel):
-    """A frozen set of named values. Raises ConfigError, one sentence, for anything unknown or out of range."""
+    """A frozen set of named values. An unknown name or a value out of range raises ConfigError with one sentence."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -71,62 +71,89 @@ def _sentence(settings: type[Settings], error: ValidationError) -> str:
 
 
 class DataSource(Settings):
-    """Where a data set was read from, and what the user said about it."""
+    """Where a data set was read from, and the options that were given for it."""
 
     data: str
+    """Path of the images."""
     labels: str | None = None
+    """Path of the labels, if not found beside the images."""
     kind: Kind | None = None
+    """What the labels are; None: detected."""
     channel: int | None = None
+    """The channel that is used; None: all."""
     unlabeled: int | None = None
+    """The value in the label images that marks unannotated pixels; None: there is none."""
 
 
 class UNetConfig(Settings):
-    """The network. Defaults are the paper's; the paper's silences (docs/baseline.md) are settings of their own."""
+    """The network. The defaults are the paper's; what the paper leaves open (docs/baseline.md) is a setting."""
 
     in_channels: Count = 1
+    """Channels of the image."""
     n_classes: Annotated[int, Field(ge=2)] = 2
-    depth: Annotated[int, Field(ge=1, le=7)] = 4  # number of 2x2 max poolings
+    """Classes that the network predicts, with the background."""
+    depth: Annotated[int, Field(ge=1, le=7)] = 4
+    """Number of 2x2 max poolings."""
     base_channels: Count = 64
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5  # after the last two levels of the contracting path
-    relu_after_up: bool = True  # the release has it, the paper is silent; keeps feature maps at unit variance
-    wide_last_up: bool = False  # the release's last up-convolution keeps its channels; the paper's Fig. 1 halves them
-    # 'image': after every 3x3 convolution, each channel is normalised by its mean and deviation over the image
+    """Feature channels of the first level; each deeper level has twice as many."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of values set to 0 in training, after the last two levels of the contracting path."""
+    relu_after_up: bool = True
+    """ReLU after each up-convolution, as in the authors' release; the paper does not say."""
+    wide_last_up: bool = False
+    """Whether the last up-convolution keeps its number of channels, as in the release; Fig. 1 halves it."""
     normalization: Literal["none", "image"] = "none"
-    init: Literal["paper", "release"] = "paper"  # N of an up-convolution: its input channels, or output channels * 4
+    """``image``: after every 3x3 convolution, each channel is normalised by its mean and deviation over the image."""
+    init: Literal["paper", "release"] = "paper"
+    """N of an up-convolution in the initialisation: ``paper``: input channels; ``release``: output channels * 4."""
 
 
 class WeightMapConfig(Settings):
-    """Loss weight per pixel: w = class balance + w0 * exp(-(d1 + d2)**2 / (2 * sigma**2)), Eq. 2."""
+    """Loss weight per pixel, Eq. 2: class balance + w0 * exp(-(d1 + d2)**2 / (2 * sigma**2))."""
 
     w0: NotNegative = 10.0
-    sigma: Positive = 5.0  # pixels
+    """Separation weight at zero distance."""
+    sigma: Positive = 5.0
+    """Pixels over which the separation weight falls off."""
     balance: Literal["frequency", "freiburg", "none"] = "frequency"
-    # 'freiburg' (the Fiji plugin): 1 in cells, falling off around them to background_weight with background_sigma
+    """Class balance. ``frequency``: rare classes weigh more. ``freiburg`` (the Fiji plugin): 1 in instances, falling
+    off around them to `background_weight`. ``none``: 1 everywhere."""
     background_weight: Fraction = 0.1
-    background_sigma: Positive = 10.0  # pixels
+    """Weight far from instances, for ``freiburg``."""
+    background_sigma: Positive = 10.0
+    """Pixels over which the weight falls off to `background_weight`."""
 
 
 class AugmentConfig(Settings):
-    """Random changes of a training patch: one geometric map and one grey-value curve per sample."""
+    """Random changes of a training patch: one geometric transform and one grey-value curve per sample."""
 
-    rotation: Annotated[float, Field(ge=0, le=180)] = 180.0  # degrees, uniform in +-rotation
-    mirror: bool = True  # along each axis with probability 1/2
-    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0  # zoom factor log-uniform in 1/(1+scale) .. 1+scale
-    elastic_nodes: Annotated[int, Field(ge=2)] = 3  # per axis, over the input tile
-    elastic_sd: NotNegative = 10.0  # pixels
-    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.2  # slope of the grey-value curve uniform in 1 +- contrast
-    brightness: NotNegative = 0.2  # offset uniform in +-brightness standard deviations of the image
-    gamma: Annotated[float, Field(ge=0, lt=1)] = (
-        0.2  # slope of bright : dark greys log-uniform in 1/(1+gamma) .. 1+gamma
-    )
+    rotation: Annotated[float, Field(ge=0, le=180)] = 180.0
+    """Degrees; the angle is uniform between -rotation and rotation."""
+    mirror: bool = True
+    """Mirror each axis with probability 1/2."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The zoom factor is log-uniform between 1 / (1 + scale) and 1 + scale."""
+    elastic_nodes: Annotated[int, Field(ge=2)] = 3
+    """Nodes of the elastic deformation per axis of the input tile."""
+    elastic_sd: NotNegative = 10.0
+    """Standard deviation of the displacement of a node, in pixels."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """The slope of the grey-value curve is uniform between 1 - contrast and 1 + contrast."""
+    brightness: NotNegative = 0.2
+    """The offset is uniform between -brightness and brightness, in standard deviations of the image."""
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """The ratio of the slopes at bright and dark greys is log-uniform between 1 / (1 + gamma) and 1 + gamma."""
 
 
 class TtaConfig(Settings):
     """Averaging over rotated or mirrored versions of an image at prediction."""
 
     kind: Literal["rotations", "dihedral"] = "rotations"
-    versions: Count = 7  # rotations: angles k * 360 / versions about the image centre; dihedral: always 8
+    """``rotations`` as in the paper, or ``dihedral``: flips and quarter turns."""
+    versions: Count = 7
+    """Number of versions. Rotations are by k * 360 / versions degrees about the image centre; dihedral always has 8."""
     average: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged."""
 
     @classmethod
     def of(cls, versions: int | TtaConfig | None) -> TtaConfig | None:
@@ -145,49 +172,74 @@ class TtaConfig(Settings):
 
 
 class Decoding(Settings):
-    """How probabilities become instances; a training chooses the values on what is held out, and keeps them."""
+    """How probabilities become instances. Training chooses the values on the validation data and saves them."""
 
-    seed: Fraction = 0.5  # an object begins where its probability is above this
-    foreground: Fraction = 0.5  # and grows where that of foreground is above this
-    reach: Annotated[int, Field(ge=0, le=10_000)] = 0  # pixels that an object may grow beyond its seed
-    smallest_object: Annotated[int, Field(ge=0)] = 0  # pixels; smaller ones are debris and dropped
-    largest_hole: Annotated[int, Field(ge=0)] = 0  # pixels; holes up to this are filled
+    seed: Fraction = 0.5
+    """An instance begins where its probability is above this."""
+    foreground: Fraction = 0.5
+    """It grows where the probability of foreground is above this."""
+    reach: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Pixels that it may grow beyond its seed."""
+    smallest_object: Annotated[int, Field(ge=0)] = 0
+    """Pixels; smaller objects are removed as debris."""
+    largest_hole: Annotated[int, Field(ge=0)] = 0
+    """Pixels; holes up to this size are filled."""
 
 
 class TrainConfig(Settings):
     """Everything that decides the weights of a trained network, given the data."""
 
     recipe: Recipe = "fast"
-    kind: Kind = "instances"  # what the labels are
-    instances: Literal["border", "rim"] = "border"  # how instances are represented (septum.core.targets)
+    """``fast``: good scores quickly. ``paper``: exactly as published."""
+    kind: Kind = "instances"
+    """What the labels are."""
+    instances: Literal["border", "rim"] = "border"
+    """The target for instances (septum.core.targets)."""
     unet: UNetConfig
+    """The network."""
     weight_map: WeightMapConfig = WeightMapConfig()
+    """The loss weights."""
     augment: AugmentConfig = AugmentConfig()
+    """Augmentation."""
     normalize: Literal["standardize", "percentile", "dtype"] = "standardize"
+    """How the brightness of an image is normalised. ``standardize``: mean 0, standard deviation 1. ``percentile``: the
+    1st to 0 and the 99.8th to 1. ``dtype``: the range of the integer type to 0..1."""
     loss_normalization: Literal["sum", "mean", "weights"] = "weights"
-    dice: NotNegative = 0.0  # share of the soft Dice loss that is added to the cross-entropy
+    """What the summed loss is divided by: nothing, the number of pixels, or the sum of the weights."""
+    dice: NotNegative = 0.0
+    """Weight of the soft Dice loss that is added to the cross-entropy."""
     optimizer: Literal["sgd", "adam"] = "adam"
     learning_rate: Positive = 1e-3
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of SGD; Adam's first beta
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD; for Adam the first beta."""
     weight_decay: NotNegative = 0.0
     schedule: Literal["constant", "cosine"] = "cosine"
-    warmup: Fraction = 0.05  # share of the steps over which the learning rate rises from zero
-    weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # exponential average of the weights; 0 is off
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the convolutions in training; weights are float32
-    patch: Count = 260  # wanted output pixels per side; the network's next admissible size is used
+    """The learning rate over the steps."""
+    warmup: Fraction = 0.05
+    """Share of the steps over which the learning rate rises from zero."""
+    weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the exponential average of the weights; 0: no average."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the convolutions in training; the weights themselves are float32."""
+    patch: Count = 260
+    """Wanted output pixels per side of a training patch; the next admissible size is used."""
     batch: Count = 1
+    """Patches per step."""
     decoding: Decoding = Decoding()
-    steps: Count | None = None  # None: from the budget, by a probe
+    """How probabilities become instances."""
+    steps: Count | None = None
+    """Training steps; None: as many as fit into the time budget, estimated from a few trial steps."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Same seed, same weights."""
 
     @property
     def target(self) -> str:
-        """The representation of labels that the network learns, a file of septum.core.targets."""
+        """The target that the network learns: a file in septum.core.targets."""
         return "classes" if self.kind == "classes" else self.instances
 
 
 def train_config_from_1(settings: dict[str, Any]) -> dict[str, Any]:
-    """Migrate saved settings of format 1: `target` became `kind` and `instances`, the size of debris a `decoding`."""
+    """Migrate saved settings of format 1: `target` became `kind` and `instances`."""
     kept = {name: value for name, value in settings.items() if name not in ("target", "smallest_object")}
     kind = "classes" if settings.get("target") == "classes" else "instances"
     return {**kept, "kind": kind, "decoding": {"smallest_object": settings.get("smallest_object", 0)}}

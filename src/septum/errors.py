@@ -13,11 +13,11 @@ class ConfigError(SeptumError):
 
 
 class ImageError(SeptumError):
-    """A file cannot be read as the image or label image it should be, or an array has the wrong shape or values."""
+    """A file cannot be read as an image or label image, or an array has the wrong shape or values."""
 
 
 class DatasetError(SeptumError):
-    """A data set is incomplete, contradictory, or cannot be found."""
+    """A data set is incomplete, inconsistent, or cannot be found."""
 
 
 class ModelError(SeptumError):
@@ -25,15 +25,15 @@ class ModelError(SeptumError):
 
 
 class OutputError(SeptumError):
-    """A result cannot be written where it was asked to go."""
+    """A result cannot be written to the given path."""
 
 
 class DeviceError(SeptumError):
-    """A device fails or disappears in the middle of its work."""
+    """A device fails or disappears while it is used."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"``, or the list of what is known (ten at most) if nothing is near.
+    """Return ``"; did you mean 'x'?"``, or a list of the known words (ten at most) if none is similar.
 
     Examples
     --------

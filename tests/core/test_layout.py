@@ -46,5 +46,5 @@ def test_a_tile_has_a_limited_size():
 
 
 def test_too_small_a_budget_says_what_is_needed():
-    with pytest.raises(ConfigError, match=r"memory budget of 1 MB .* takes (\d+) MB; give at least (\d+) MB more"):
+    with pytest.raises(ConfigError, match=r"memory limit of 1 MB .* needs (\d+) MB; allow at least (\d+) MB more"):
         plan_layout((512, 512), paper_2015(), 10**6)

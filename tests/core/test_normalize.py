@@ -173,9 +173,11 @@ def test_an_image_is_read_in_blocks_of_bounded_size(monkeypatch):
 def test_what_cannot_be_measured_is_refused(mode, monkeypatch):
     monkeypatch.setattr("septum.core.normalize.BLOCK_PIXELS", 200)
     image = np.zeros((2, 40, 50), np.float32)
-    with pytest.raises(ImageError, match=r"a.tif is zero everywhere; mark where"):
+    with pytest.raises(ImageError, match=r"a.tif is zero everywhere; make it non-zero where"):
         measure(image, mode, np.zeros((40, 50)), name="a.tif")
-    with pytest.raises(ImageError, match=r"the mask of the image is 40 x 51, the image 40 x 50; give one of its size"):
+    with pytest.raises(
+        ImageError, match=r"mask of the image is 40 x 51, but the image is 40 x 50; give a mask of the same"
+    ):
         measure(image, mode, np.ones((40, 51)))
     image[1, 39, 7] = np.inf
     with pytest.raises(ImageError, match=r"a.tif has pixels that are NaN .* the first at channel 1, row 39, column 7;"):

@@ -1,4 +1,4 @@
-"""How an image is cut into tiles and these into bands: the fewest multiply-adds within a memory budget."""
+"""How an image is cut into tiles, and tiles into bands: the fewest multiply-adds within a memory limit."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from septum.core.tta import versions
 from septum.core.unet import freeze_memory, input_size, multiply_adds, n_weights
 from septum.errors import ConfigError
 
-TILE_PIXELS = 2**24  # that a tile has at most: what a crash may cost, and what machines share
+TILE_PIXELS = 2**24  # largest tile: the work that a crash may lose, and the unit that machines share
 BAND_COST = {32: 1.0, 16: 1.07, 8: 1.13, 4: 1.4, 2: 2.1, 1: 4.2}  # rows that a layer works on -> time per multiply-add
-SCRATCH = 1.1  # growth of the process over the values counted
-TURNED = 80 * 10**6  # bytes of code that PyTorch compiles for the convolutions' shapes where versions have many
-READ = 36  # bytes of a value that is read, until it is normalised, and of those that wait in line
-OVERHEAD = 100 * 10**6  # bytes that it grows by beyond that: decoding, compression, libraries
+GROWTH = 1.1  # growth of the process relative to the values counted
+KERNELS = 80 * 10**6  # bytes of code that PyTorch compiles, where versions have many different shapes
+READ_BYTES = 36  # per value that is read, until it is normalised, with those that wait in the queue
+OVERHEAD = 100 * 10**6  # bytes of growth beyond that: decoding, compression, libraries
 
 
 class TooLittleMemory(ConfigError):
-    """Not even the smallest tile fits; `missing` bytes more would do."""
+    """Not even the smallest tile fits; it needs `missing` more bytes."""
 
     def __init__(self, max_memory: int, smallest: int) -> None:
         self.missing = smallest - max_memory
         super().__init__(
-            f"a memory budget of {max_memory / 1e6:.0f} MB for a tile is too small for this network, whose smallest "
-            f"takes {math.ceil(smallest / 1e6)} MB; give at least {math.ceil(self.missing / 1e6)} MB more"
+            f"a memory limit of {max_memory / 1e6:.0f} MB is too small for this network, whose smallest tile needs "
+            f"{math.ceil(smallest / 1e6)} MB; allow at least {math.ceil(self.missing / 1e6)} MB more"
         )
 
 
@@ -39,11 +39,11 @@ class TooLittleMemory(ConfigError):
 class Layout:
     """Tiles and bands of one image."""
 
-    stride: tuple[int, int]  # output pixels of a tile per axis
-    rows: int  # of the input that are read together, and pass the deepest level together
-    memory: int  # bytes that the process grows by
+    stride: tuple[int, int]  # output pixels of a tile, per axis
+    rows: int  # input rows that are read together, and pass the deepest level together
+    memory: int  # bytes by which the process grows
     multiply_adds: int  # of all tiles
-    redundancy: float  # these, over those of one pass over the whole image
+    redundancy: float  # ratio to the multiply-adds of one pass over the whole image
 
 
 def plan_layout(
@@ -55,27 +55,27 @@ def plan_layout(
     tta: TtaConfig | None = None,
     tile_pixels: int = TILE_PIXELS,
 ) -> Layout:
-    """Choose tiles and bands of an image.
+    """Choose the tiles and bands for an image.
 
     Parameters
     ----------
     shape : (Y, X)
-        Of the image, in pixels.
+        Size of the image, in pixels.
     config : UNetConfig
-        Of the network.
+        The network.
     max_memory : int
-        Bytes that the process may grow by.
+        Bytes by which the process may grow.
     step : int
-        Strides are multiples of this and of ``2**depth``; the chunk of the result.
+        Strides are multiples of this and of ``2**depth``: the chunk size of the result.
     tta : TtaConfig, optional
-        Versions that are averaged.
+        The averaging over versions of the image, if any.
     tile_pixels : int
-        Output pixels that a tile may have, if the smallest has fewer.
+        Largest number of output pixels of a tile; the smallest possible tile may have more.
 
     Raises
     ------
     TooLittleMemory
-        If not even the smallest tile fits; the sentence says how much it takes.
+        If not even the smallest tile fits; the error says how much it needs.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def plan_layout(
 
 
 def smallest_layout(shape: Sequence[int], config: UNetConfig) -> int:
-    """Return the bytes that the smallest tile of an image takes."""
+    """Return how many bytes the smallest tile of an image needs."""
     try:
         plan_layout(shape, config, 0)
     except TooLittleMemory as error:
@@ -114,7 +114,7 @@ def smallest_layout(shape: Sequence[int], config: UNetConfig) -> int:
 
 
 def aligned(region: Region, depth: int) -> Region:
-    """Return a region that begins on the grid of the poolings.
+    """Return a region, extended to begin on the grid of the poolings.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def aligned(region: Region, depth: int) -> Region:
 
 
 def _strides(size: int, grid: int) -> list[int]:
-    """The strides that leave no small rest: 1, 2, 3, ... tiles along the axis; at most about 40 of them."""
+    """The strides with 1, 2, 3, ... tiles of nearly equal size along the axis; at most about 40 strides."""
     steps = math.ceil(size / grid)
     counts = sorted({math.ceil(1.15**n) for n in range(200) if 1.15**n <= 2 * steps} | {1})
     return sorted({math.ceil(steps / min(count, steps)) * grid for count in counts}, reverse=True)
@@ -145,10 +145,10 @@ def _memory(
     read = min(rows, down) * widest
     kept = 3 * 2 * min(chunk, height) * width * config.n_classes  # rows of a chunk, gathered and compressed
     if tta is not None:  # the sum in float64, a version there and back, two tiles that are being written
-        kept = TURNED + config.n_classes * (8 * largest + 28 * height * width)
+        kept = KERNELS + config.n_classes * (8 * largest + 28 * height * width)
         if tta.kind == "rotations":
             read = max(read, (widest + rows) ** 2 // 2)  # a turned band is read as the rectangle around it
-    memory: int = int(SCRATCH * network) + OVERHEAD + kept + READ * config.in_channels * read
+    memory: int = int(GROWTH * network) + OVERHEAD + kept + READ_BYTES * config.in_channels * read
     if config.normalization == "none":
         return memory
     measured = measured_tiles(shape, config.depth)

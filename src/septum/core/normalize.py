@@ -1,4 +1,4 @@
-"""Intensity normalisation: two numbers per channel, measured once on the whole image and frozen for all its tiles."""
+"""Intensity normalisation: two numbers per channel, measured once on the whole image and used for all its tiles."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def mean_normalization(several: Sequence[Normalization]) -> Normalization:
 def measure(
     image: np.ndarray | Source, mode: Mode, mask: np.ndarray | Source | None = None, *, name: str = "the image"
 ) -> Normalization:
-    """Measure how an image is normalised, block by block.
+    """Measure how to normalise an image, block by block.
 
-    Integers of 8 and 16 bit are counted, so that mean and standard deviation are exact and do not depend on how the
-    image is cut. Those of other types are sums in float64. Percentiles are exact for every type, with NumPy's linear
-    interpolation: values are sorted by their bits, 16 at a time from the top, which takes one pass over the image
-    for types of 8 and 16 bit, two for 32, and four for 64.
+    For integers of 8 and 16 bit, mean and standard deviation are exact: the values are counted, so the result does not
+    depend on the blocks. For other types they are sums in float64. Percentiles are exact for every type, with NumPy's
+    linear interpolation: values are sorted by their bits, 16 at a time from the top. That takes one pass over the
+    image for types of 8 and 16 bit, two for 32 bit and four for 64 bit.
 
     Parameters
     ----------
@@ -71,19 +71,19 @@ def measure(
         ``standardize``: mean 0 and standard deviation 1. ``percentile``: the 1st percentile to 0 and the 99.8th
         to 1. ``dtype``: the range of the integer type to 0..1 (the release's im2double); floats stay.
     mask : (Y, X) array or Source of shape (1, Y, X), optional
-        Where to measure: where it is not zero.
+        Only pixels where it is non-zero are measured.
     name : str
-        What errors call the image.
+        Name of the image in errors.
 
     Returns
     -------
     Normalization
-        A channel of one grey value only is shifted, not scaled.
+        A channel with a single grey value is shifted, not scaled.
 
     Raises
     ------
     ImageError
-        For NaN or infinity, a mask of another size, or one that is zero everywhere.
+        For NaN or infinity, or for a mask of another size or that is zero everywhere.
 
     Examples
     --------
@@ -99,7 +99,8 @@ def measure(
         return Normalization((0.0,) * channels, (full,) * channels)
     if where is not None and where.shape[1:] != source.shape[1:]:
         raise ImageError(
-            f"the mask of {name} is {_by(where.shape)}, the image {_by(source.shape)}; give one of its size"
+            f"the mask of {name} is {_by(where.shape)}, but the image is {_by(source.shape)}; "
+            "give a mask of the same size"
         )
     passes = _Passes(source, where, name)
     measured = passes.mean_and_deviation() if mode == "standardize" else passes.percentiles()
@@ -109,7 +110,7 @@ def measure(
 
 @dataclass(frozen=True)
 class _Passes:
-    """Passes over an image, and what they find in each channel: where its values begin, and how far they spread."""
+    """Passes over an image. Each result is an offset and a scale per channel."""
 
     source: Source
     mask: Source | None
@@ -191,12 +192,12 @@ class _Passes:
             channel, row, column = np.argwhere(~np.isfinite(pixels))[0] + [0, *origin_of(region)]
             raise ImageError(
                 f"{self.name} has pixels that are NaN or infinite, the first at channel {channel}, row {row}, "
-                f"column {column}; replace such pixels, for example by 0"
+                f"column {column}; replace such pixels, for example with 0"
             )
 
     def _some(self, n: int) -> int:
         if not n:
-            raise ImageError(f"the mask of {self.name} is zero everywhere; mark where to measure with other numbers")
+            raise ImageError(f"the mask of {self.name} is zero everywhere; make it non-zero where to measure")
         return n
 
 

@@ -102,14 +102,14 @@ def test_nothing_left_to_score():
 
 def test_thresholds_and_radii_out_of_range():
     with pytest.raises(
-        ConfigError, match=r"thresholds lie in 0.5..1, where the matching of objects is unique; got 0.4"
+        ConfigError, match=r"thresholds must lie in 0.5..1, where the matching of objects is unique; got 0.4"
     ):
         matching.match(GOOD, GOOD, thresholds=[0.5, 0.4])
     with pytest.raises(ConfigError, match="got none at all"):
         matching.match(GOOD, GOOD, thresholds=[])
-    with pytest.raises(ConfigError, match=r"thresholds lie in 0..1, as probabilities do; got 20"):
+    with pytest.raises(ConfigError, match=r"thresholds must lie in 0..1, as probabilities do; got 20"):
         isbi.evaluate_stack([GOOD], np.zeros((1, 2, 3)), thresholds=[20])
-    with pytest.raises(ConfigError, match="radius is at least 1 pixel, got 0"):
+    with pytest.raises(ConfigError, match="radius must be at least 1 pixel, got 0"):
         isbi.evaluate_stack([GOOD], np.zeros((1, 2, 3)), radius=0)
     with pytest.raises(ImageError, match=r"pixel_size needs one positive number for each of 2 axes, got \(0.1,\)"):
         surface.surface_distance(GOOD, GOOD, pixel_size=(0.1,))

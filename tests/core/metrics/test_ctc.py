@@ -111,7 +111,9 @@ def test_objects_count_the_same_whatever_their_frame():
 
 def test_two_frames_of_one_name_are_refused():
     frame = ctc.match_frame(np.array([[1]]), np.array([[1]]), frame="000")
-    with pytest.raises(ImageError, match="frame '000' comes twice; name the frames of several sequences like '01/000'"):
+    with pytest.raises(
+        ImageError, match="frame '000' appears twice; name the frames of several sequences like '01/000'"
+    ):
         ctc.pool([frame, frame])
 
 

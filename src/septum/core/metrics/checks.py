@@ -1,4 +1,4 @@
-"""What every score asks of its arrays, refused in one sentence."""
+"""Checks of the arrays that scores take; each error is one sentence."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_probabilities(probabilities: ArrayLike, name: str) -> NDArray[np.float
 
 
 def check_same_shape(name: str, array: NDArray[Any], reference: NDArray[Any], reference_name: str = "truth") -> None:
-    """Raise ImageError unless both have one shape."""
+    """Raise ImageError unless both have the same shape."""
     if array.shape != reference.shape:
         raise ImageError(
             f"{name} has shape {array.shape}, but {reference_name} has {reference.shape}; "
@@ -59,7 +59,7 @@ def check_same_shape(name: str, array: NDArray[Any], reference: NDArray[Any], re
 
 
 def check_ignore(ignore: ArrayLike | None, reference: NDArray[Any]) -> Mask | None:
-    """Return the mask of pixels that take part in nothing, or None; raises ImageError if its shape differs."""
+    """Return the mask of ignored pixels, or None; raises ImageError if its shape differs."""
     if ignore is None:
         return None
     mask = np.asarray(ignore) != 0
@@ -71,13 +71,15 @@ def check_thresholds(thresholds: Sequence[float], low: float, high: float, why: 
     """Raise ConfigError unless there is a threshold and all lie in low..high."""
     outside = [threshold for threshold in thresholds if not low <= threshold <= high]
     if outside or not len(thresholds):
-        raise ConfigError(f"thresholds lie in {low:g}..{high:g}, {why}; got {outside[0] if outside else 'none at all'}")
+        raise ConfigError(
+            f"thresholds must lie in {low:g}..{high:g}, {why}; got {outside[0] if outside else 'none at all'}"
+        )
 
 
 def check_pair(
     truth: ArrayLike, prediction: ArrayLike, ignore: ArrayLike | None
 ) -> tuple[AnyLabels, AnyLabels, Mask | None]:
-    """Return two label images of one shape and the mask of ignored pixels."""
+    """Return two label images of the same shape and the mask of ignored pixels, all checked."""
     truth, prediction = check_labels(truth, "truth"), check_labels(prediction, "prediction")
     check_same_shape("prediction", prediction, truth)
     return truth, prediction, check_ignore(ignore, truth)

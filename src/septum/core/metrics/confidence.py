@@ -1,9 +1,9 @@
-"""How sure a score is: percentile bootstrap over images or objects, and paired comparison of two predictions.
+"""Confidence intervals: percentile bootstrap over images or objects, and paired comparison of two predictions.
 
 A score is a function of sums over units: F1 of summed (tp, fp, fn), a mean of summed (value, 1). A resample draws as
 many units as there are, with replacement (Efron and Tibshirani 1993); resamples for which the score is not defined are
-left out. Objects of one image are alike, so intervals over objects of few images are too narrow for other images:
-prefer images where there are five.
+left out. Objects of one image are alike: intervals over the objects of few images are too narrow for other images.
+Prefer images where there are at least five.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEVEL, REPEATS, SEED = 0.95, 2000, 0
 
 @dataclass(frozen=True)
 class Interval:
-    """A score with its interval, or without one and the reason why."""
+    """A score with its interval, or the reason why there is none."""
 
     value: float
     low: float | None
@@ -72,9 +72,9 @@ def bootstrap(units: ArrayLike, *, unit: Unit, statistic: Statistic = mean) -> I
     units : (n, K) array
         What each image or object adds to the sums.
     unit : 'image' or 'object'
-        What was drawn from the world; fewer than 5 images or 20 objects give no interval.
+        What was sampled; fewer than 5 images or 20 objects give no interval.
     statistic : function of (..., K) sums
-        The score; ``mean`` and ``f1`` are here.
+        The score: `mean`, `f1`, or another function.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def compare(units: ArrayLike, others: ArrayLike, *, unit: Unit, statistic: Stati
     """Difference of two predictions' scores on the same truth, first minus second, with its 95 % interval.
 
     Both are resampled together, unit by unit, so what makes an image hard for both cancels out. If 0 lies outside the
-    interval, one is better than the other beyond the luck of the sample.
+    interval, the difference is larger than chance explains.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def compare(units: ArrayLike, others: ArrayLike, *, unit: Unit, statistic: Stati
     Raises
     ------
     ImageError
-        The two have different numbers of units or columns.
+        If the two have different numbers of units or columns.
     """
     units, others = _check(units), _check(others)
     if units.shape != others.shape:
@@ -119,7 +119,7 @@ def compare(units: ArrayLike, others: ArrayLike, *, unit: Unit, statistic: Stati
 def _check(units: ArrayLike) -> Sums:
     units = np.asarray(units, float)
     if units.ndim != 2 or not len(units):
-        raise ImageError(f"units to resample have shape (n, columns) with at least one unit, got {units.shape}")
+        raise ImageError(f"units to resample must have shape (n, columns) with at least one unit, got {units.shape}")
     return units
 
 

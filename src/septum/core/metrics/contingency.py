@@ -21,8 +21,8 @@ Indices = NDArray[np.int64]
 class Contingency:
     """Objects and overlaps of two label images, in the order in which they first appear (raster order).
 
-    Ignored pixels are counted nowhere; an object all of whose pixels are ignored does not appear. The order does not
-    depend on label numbers, so whoever breaks ties by it gives the same answer for permuted labels.
+    Ignored pixels are not counted; an object with only ignored pixels does not appear. The order does not depend on
+    the label numbers, so scores that break ties by it are the same for permuted labels.
     """
 
     n_pixels: int  # not ignored
@@ -43,19 +43,19 @@ class Contingency:
 
 
 def contingency(truth: ArrayLike, prediction: ArrayLike, ignore: ArrayLike | None = None) -> Contingency:
-    """Count the pixels that objects of two label images share; memory grows with the overlaps, not with their product.
+    """Count the pixels that objects of two label images share; memory grows with the number of overlaps only.
 
     Parameters
     ----------
     truth, prediction : integer arrays of one shape, any number of axes
         Label images: 0 is background, every other number is one object, connected or not.
     ignore : bool array of that shape, optional
-        True where a pixel takes part in nothing.
+        True where pixels are left out of the score.
 
     Raises
     ------
     ImageError
-        Shapes differ, labels are not whole numbers, or some are negative.
+        If shapes differ, labels are not whole numbers, or some are negative.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """The measures of the Cell Tracking Challenge that need no tracks: SEG, and DET, which is the detection part of TRA.
 
 A predicted object matches a true one if it covers strictly more than half of its pixels; so a true object has at most
-one match, while one predicted object may match several. Every object counts the same, whatever its frame: no mean of
-means. Source: the challenge's SEGMeasure and DETMeasure; Matula et al., PLoS ONE 10(12) e0144959, 2015.
+one match, while one predicted object may match several. Every object counts the same, whatever its frame: there is no
+mean of means. Source: the challenge's SEGMeasure and DETMeasure; Matula et al., PLoS ONE 10(12) e0144959, 2015.
 
 Ignored pixels are background in both images: what is left of an object is all of it.
 """
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from septum.core.metrics.contingency import contingency
 from septum.errors import ImageError
 
-SPLIT, MISSED, INVENTED = 5, 10, 1  # the challenge's weights of what it takes to mend a detection
+SPLIT, MISSED, INVENTED = 5, 10, 1  # the challenge's weights of each operation that corrects a detection
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ReferenceObject:
 
 @dataclass(frozen=True)
 class FrameScores:
-    """One frame: its true objects, and the operations that would mend the detections."""
+    """One frame: its true objects, and the operations that would correct the detections."""
 
     frame: str
     objects: tuple[ReferenceObject, ...]
@@ -68,12 +68,12 @@ def match_frame(truth: ArrayLike, prediction: ArrayLike, *, frame: str, ignore: 
     frame : str
         Name of the frame in the records.
     ignore : bool array of that shape, optional
-        True where a pixel takes part in nothing.
+        True where pixels are left out of the score.
 
     Raises
     ------
     ImageError
-        Shapes differ, labels are not whole numbers, or some are negative.
+        If shapes differ, labels are not whole numbers, or some are negative.
 
     Examples
     --------
@@ -106,17 +106,17 @@ def match_frame(truth: ArrayLike, prediction: ArrayLike, *, frame: str, ignore: 
 
 
 def pool(frames: Sequence[FrameScores]) -> SequenceScores:
-    """Score a sequence from its frames, or several sequences as one (with frames named like ``"01/000"``).
+    """Score a sequence from its frames, or several sequences together (name their frames like ``"01/000"``).
 
     Raises
     ------
     ImageError
-        There is no true object in any frame, so SEG is not defined; or two frames have one name.
+        If no frame has a true object, so that SEG is not defined, or two frames have the same name.
     """
     names = [frame.frame for frame in frames]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ImageError(f"frame {min(twice)!r} comes twice; name the frames of several sequences like '01/000'")
+        raise ImageError(f"frame {min(twice)!r} appears twice; name the frames of several sequences like '01/000'")
     jaccards = [each.jaccard for frame in frames for each in frame.objects]
     if not jaccards:
         raise ImageError(

@@ -1,10 +1,10 @@
 """The measures of the ISBI 2012 challenge for membrane segmentation: pixel, Rand and warping error, V_Rand, V_Info.
 
-All of them binarise: cell interior is where the probability, held in float32, is above the threshold, compared in
-float64; in the labels it is whatever is not 0. Interior is 4-connected, every slice stands for itself.
+All of them threshold the map: cell interior is where the probability, in float32, is above the threshold, in float64.
+In the labels it is every non-zero pixel. Interior is 4-connected; slices are scored one by one.
 
-Ignored pixels are membrane in both images and are counted nowhere: no pixel score, no Rand pair, no mismatch, no
-denominator knows them, and no cell is connected through them. A slice that is ignored as a whole is left out.
+Ignored pixels are membrane in both images and are not counted: not as pixels, in Rand pairs, as mismatches or in any
+denominator; and no cell is connected through them. A slice that is ignored as a whole is left out.
 
 Sources: Arganda-Carreras et al., "Crowdsourcing the creation of image segmentation algorithms for connectomics",
 Frontiers in Neuroanatomy 9:142, 2015; the challenge's own code (Fiji, Trainable Segmentation), whose values the tests
@@ -44,7 +44,7 @@ RADIUS = 20  # pixels, see warping.warp
 
 @dataclass(frozen=True)
 class Pairs:
-    """Agreements and disagreements that a precision and a recall are made of; they add up over slices."""
+    """Counts from which a precision and a recall follow; they add up over slices."""
 
     tp: int
     fp: int
@@ -68,7 +68,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class SliceCounts:
-    """All that one slice adds to the scores at one threshold."""
+    """What one slice adds to the scores at one threshold."""
 
     threshold: float
     n_pixels: int
@@ -166,11 +166,11 @@ def evaluate_stack(
     probabilities : (Z, Y, X) float array, or a sequence of (Y, X) arrays
         Probability of cell interior, 0..1.
     ignore : (Z, Y, X) bool array or sequence, optional
-        True where a pixel takes part in nothing.
+        True where pixels are left out of the score.
     thresholds : sequence of float
-        Where to binarise, in 0..1.
+        Thresholds of the probability, in 0..1.
     radius : int, pixels
-        Tells splits from deleted holes, see ``warping.warp``.
+        Distinguishes splits from deleted holes, see ``warping.warp``.
 
     Raises
     ------
@@ -211,10 +211,10 @@ def check_same_length(name: str, stack: Sequence[Any] | NDArray[Any], labels: Se
 
 
 def pool(slices: Mapping[int, Sequence[SliceCounts]]) -> StackScores:
-    """Put counted slices together: from ``{index: list(count_slice(...))}`` to the scores of all and of each."""
+    """Combine counted slices, ``{index: list(count_slice(...))}``, into the scores of all and of each."""
     if not slices:
         raise ImageError(
-            "there is no slice to score: the stack is empty or ignored as a whole; give at least one slice"
+            "there is no slice to score: the stack is empty or all of it is ignored; give at least one slice"
         )
     every = _scores([_pool_threshold(counts) for counts in zip(*slices.values(), strict=True)])
     each = {z: _scores([_pool_threshold([count]) for count in counts]) for z, counts in slices.items()}
@@ -229,7 +229,7 @@ def count_slice(
     radius: int = RADIUS,
     name: str = "slice",
 ) -> Iterator[SliceCounts]:
-    """Yield the counts of one (Y, X) slice, threshold by threshold; none if it is ignored as a whole.
+    """Yield the counts of one (Y, X) slice, threshold by threshold; none if all of it is ignored.
 
     ``name`` is what errors call the slice; the rest is as in ``evaluate_stack``.
 
@@ -260,7 +260,7 @@ def warping_mismatches(
     ignore: ArrayLike | None = None,
     radius: int = RADIUS,
 ) -> UInt8[np.ndarray, "Y X"]:
-    """Show where the mismatches of the warping error are: 0 = none, k = ``MISMATCHES[k - 1]``.
+    """Return where the mismatches of the warping error are: 0 = none, k = ``MISMATCHES[k - 1]``.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ class MatchingScores:
 
 @dataclass(frozen=True)
 class ObjectRecord:
-    """One true object, or one predicted object that no true one is matched with at IoU 0.5.
+    """One true object, or one predicted object without a partner at IoU 0.5.
 
     ``prediction`` of a true object is its partner, or else the predicted object that overlaps it best, and likewise for
     ``truth``; None if nothing overlaps. ``iou`` is with that object. One in a split or merger is of that kind even if
@@ -82,8 +82,8 @@ class ObjectError:
     """One error, for a list of the worst.
 
     missed: a true object in no pair, split or merger. invented: such a predicted object. split: a true object with
-    two or more predicted objects that lie in it by more than half, together covering more than half of it; one of
-    them may match it. merged: the same with the roles exchanged. ``pixels`` ranks them: the object's size if missed
+    two or more predicted objects that each lie in it by more than half and together cover more than half of it; one
+    of them may match it. merged: the same with the roles exchanged. ``pixels`` ranks them: the object's size if missed
     or invented, else what the largest part leaves of the whole.
     """
 
@@ -116,16 +116,16 @@ def match(
     truth, prediction : integer arrays of one shape, any number of axes
         0 is background, every other number one object.
     ignore : bool array of that shape, optional
-        True where a pixel takes part in nothing.
+        True where pixels are left out of the score.
     thresholds : sequence of float
         IoU thresholds, 0.5 <= t <= 1.
 
     Raises
     ------
     ImageError
-        Shapes differ, labels are not whole numbers, or some are negative.
+        If shapes differ, or labels are not whole numbers or are negative.
     ConfigError
-        A threshold outside 0.5..1, or none.
+        For a threshold outside 0.5..1, or no threshold.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def pool(images: Sequence[MatchingScores]) -> MatchingScores:
     Raises
     ------
     ImageError
-        No image has a true object, so there is nothing to find.
+        If no image has a true object.
     """
     n_truth = sum(image.n_truth for image in images)
     if n_truth == 0:

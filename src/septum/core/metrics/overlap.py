@@ -49,12 +49,12 @@ def class_overlap(
     classes : sequence of int
         Classes to report in any case; those that occur are added.
     ignore : bool array of that shape, optional
-        True where a pixel takes part in nothing.
+        True where pixels are left out of the score.
 
     Raises
     ------
     ImageError
-        Shapes differ, labels are not whole numbers, some are negative, or no pixel is left to compare.
+        If shapes differ, labels are not whole numbers, some are negative, or no pixel is left to compare.
 
     Examples
     --------

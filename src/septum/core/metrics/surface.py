@@ -1,7 +1,7 @@
 """Distances between outlines: Hausdorff at 95 % and mean surface distance, in pixels and in micrometres.
 
-The outline of a mask is its pixels that share a face with a pixel outside it; beyond the frame is outside. Ignored
-pixels are neither inside nor outside: none is part of an outline, and a border to one makes no outline.
+The outline of a mask is its pixels that share a face with a pixel outside it; pixels beyond the edge of
+the image are outside. Ignored pixels are neither inside nor outside: they are not part of an outline, and make none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SurfaceScores:
-    """Distances between two outlines; all None, with the reason, if one is empty; micrometres need a pixel size."""
+    """Distances between two outlines. All are None, with a reason, if one is empty; micrometres need a pixel size."""
 
     hausdorff_95_px: float | None
     mean_surface_distance_px: float | None
@@ -53,7 +53,7 @@ def surface_distance(
     pixel_size : sequence of float, micrometres, optional
         Size of a pixel along each axis; need not be isotropic.
     ignore : bool array of that shape, optional
-        True where a pixel takes part in nothing.
+        True where pixels are left out of the score.
 
     Raises
     ------

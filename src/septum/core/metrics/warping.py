@@ -1,4 +1,4 @@
-"""Minimum splits and mergers: warp a segmentation by flips that keep its topology, and name what is left over.
+"""Warping error: warp a segmentation by flips that keep its topology, and classify the mismatches that remain.
 
 Jain et al., "Boundary Learning by Optimization with Topological Constraints", CVPR 2010, as coded for ISBI 2012.
 Foreground (cell interior) is 4-connected, background (membrane) 8-connected.
@@ -24,7 +24,7 @@ _OFFSETS = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)
 
 
 def simple_points() -> Bool[np.ndarray, " 256"]:
-    """Tell for each of the 256 neighbourhoods whether flipping its centre keeps the topology.
+    """Return for each of the 256 neighbourhoods whether flipping its centre keeps the topology.
 
     Bit k of the index is the neighbour k, clockwise from north. The centre is simple if exactly one 4-component of the
     foreground among the neighbours touches it by an edge, and the background among them is one 8-component.
@@ -68,7 +68,7 @@ def warp(
     labels, proposal : (Y, X) bool arrays
         True = cell interior.
     probabilities, threshold : (Y, X) float32 array, float
-        What the proposal was made from.
+        What the proposal was thresholded from.
     radius : int, pixels
         A leftover interior pixel between two parts of one object is a split if the parts do not meet within the
         ``2 * radius + 1`` window about it, else the deletion of a hole. The challenge's script uses 20.
@@ -90,25 +90,25 @@ def warp(
     array([[0, 0, 2, 0, 0]], dtype=uint8)
     """
     if radius < 1:
-        raise ConfigError(f"the warping error's radius is at least 1 pixel, got {radius}; the challenge's is 20")
+        raise ConfigError(f"the warping error's radius must be at least 1 pixel, got {radius}; the challenge's is 20")
     source = np.pad(labels, 1).view(np.uint8)
-    mismatches = _by_sureness(labels != proposal, probabilities, threshold)
+    mismatches = _by_certainty(labels != proposal, probabilities, threshold)
     leftover = _flip(source.ravel(), mismatches, source.shape[1], _SIMPLE)
     return _classify(source, ndimage.label(source)[0], leftover, radius)[1:-1, 1:-1]  # type: ignore[no-any-return]
 
 
-def _by_sureness(mismatch: Mask, probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.int32]:
-    """Places in the padded image, surest first, ties x outer and y inner."""
+def _by_certainty(mismatch: Mask, probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.int32]:
+    """Flat indices of the mismatches in the padded image, surest first; ties column by column."""
     x, y = np.divmod(np.flatnonzero(mismatch.T).astype(np.int32), np.int32(len(mismatch)))
     places = (y + 1) * np.int32(mismatch.shape[1] + 2) + x + 1
-    unsureness = -np.abs(probabilities[y, x] - np.float64(threshold)).astype(np.float32)
+    uncertainty = -np.abs(probabilities[y, x] - np.float64(threshold)).astype(np.float32)
     del x, y
-    return places[np.argsort(unsureness, kind="stable")]
+    return places[np.argsort(uncertainty, kind="stable")]
 
 
 @njit(cache=True, nogil=True)
 def _flip(source, mismatches, width, simple):  # type: ignore[no-untyped-def]
-    """Flip simple mismatches until a pass flips none; returns those that stay."""
+    """Flip simple mismatches until a pass flips none; return those that remain."""
     around = np.array([-width, 1 - width, 1, 1 + width, width, width - 1, -1, -1 - width])
     n, before = len(mismatches), -1
     while n != before:
@@ -127,7 +127,7 @@ def _flip(source, mismatches, width, simple):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _classify(source, components, leftover, radius):  # type: ignore[no-untyped-def]
-    """Name each leftover mismatch by the components among its eight neighbours."""
+    """Classify each remaining mismatch by the components among its eight neighbours."""
     codes = np.zeros(source.shape, np.uint8)
     stamp = np.zeros(source.shape, np.int32)
     stack = np.empty(min(source.size, (2 * radius + 1) ** 2), np.int32)
@@ -157,7 +157,7 @@ def _classify(source, components, leftover, radius):  # type: ignore[no-untyped-
 
 @njit(cache=True, nogil=True)
 def _ids_without(source, y, x, radius, stamp, mark, stack):  # type: ignore[no-untyped-def]
-    """How many ids the neighbours of an interior pixel carry once it is removed and its window labelled again."""
+    """How many components the neighbours of an interior pixel have, with it removed and its window labelled again."""
     height, width = source.shape
     top, bottom = max(0, y - radius), min(height - 1, y + radius)
     left, right = max(0, x - radius), min(width - 1, x + radius)
