@@ -99,7 +99,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_format_gives_the_labels_of_its_pixels(model, tmp_path, form):
+def test_the_labels_do_not_depend_on_the_format(model, tmp_path, form):
     name, write = FORMATS[form]
     frames = np.stack([picture(seed) for seed in range(2)])
     np.save(tmp_path / "0.npy", frames[0])
@@ -190,7 +190,7 @@ def test_an_ome_zarr_that_fits_into_memory_is_an_image_like_others(model, tmp_pa
     assert "already done, skipped" in again.err
 
 
-def test_the_plan_is_said_before_and_the_certificate_after(model, tmp_path):
+def test_the_plan_is_printed_before_and_the_certificate_after(model, tmp_path):
     np.save(tmp_path / "a.npy", picture())
     outcome = predict(model, tmp_path / "a.npy", tmp_path / "out", "--verify", 3)
     assert re.search(
@@ -259,7 +259,7 @@ def test_inputs_that_do_not_fit(model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_result_of_another_model_or_setting_is_not_mixed_with(model, tmp_path):
+def test_results_of_another_model_or_setting_are_refused(model, tmp_path):
     np.save(tmp_path / "a.npy", picture())
     predict(model, tmp_path / "a.npy", tmp_path / "out")
     before = tree(tmp_path / "out")
@@ -319,7 +319,7 @@ def dask_processes(workers):
 
 @pytest.mark.slow
 @pytest.mark.posix
-def test_a_cluster_of_which_a_worker_is_killed(model, tmp_path):
+def test_a_cluster_survives_the_kill_of_a_worker(model, tmp_path):
     pytest.importorskip("distributed")
     image = np.concatenate([np.concatenate([picture(y + 3 * x) for x in range(9)], axis=1) for y in range(12)])
     np.save(tmp_path / "a.npy", image)
@@ -355,7 +355,7 @@ def test_a_cluster_of_which_a_worker_is_killed(model, tmp_path):
     assert tree(tmp_path / "out") == tree(tmp_path / "alone")
 
 
-def test_a_scheduler_that_is_not_there_or_has_no_workers(model, tmp_path, monkeypatch):
+def test_a_scheduler_that_does_not_answer_or_has_no_workers(model, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr("septum.prediction.streaming.cluster.CONNECT_SECONDS", 2)
     patience, connect = [], distributed.Client
@@ -384,7 +384,7 @@ def test_an_error_in_a_worker_is_one_sentence(model, tmp_path):
     assert_refused(outcome, path.name, "is damaged or", "cannot be decoded", "copy")
 
 
-def test_results_without_their_plan_are_not_mixed_with(model, tmp_path):
+def test_results_without_their_plan_are_refused(model, tmp_path):
     np.save(tmp_path / "a.npy", picture())
     predict(model, tmp_path / "a.npy", tmp_path / "out")
     whole = tree(tmp_path / "out")

@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 
@@ -20,7 +21,7 @@ def test_items_are_fetched_ahead_but_not_too_far():
     assert list(line) == list(range(1, 10))
 
 
-def test_what_goes_wrong_while_fetching_is_raised_where_the_item_would_have_come():
+def test_an_error_while_fetching_is_raised_in_place_of_the_item():
     def items():
         yield 1
         raise ValueError("broken strip")
@@ -31,7 +32,7 @@ def test_what_goes_wrong_while_fetching_is_raised_where_the_item_would_have_come
         next(line)
 
 
-def test_nothing_goes_on_when_nobody_wants_the_items():
+def test_fetching_ends_when_the_reader_closes():
     before = threading.active_count()
     line = ahead(iter(int, 1))
     next(line)
@@ -40,7 +41,7 @@ def test_nothing_goes_on_when_nobody_wants_the_items():
     assert threading.active_count() == before
 
 
-def test_writing_behind_raises_what_went_wrong():
+def test_an_error_while_writing_is_raised():
     def full(_):
         raise OSError("full")
 
@@ -48,3 +49,36 @@ def test_writing_behind_raises_what_went_wrong():
     writer.put(1)
     with pytest.raises(OSError, match="full"):
         writer.close()
+
+
+def test_at_most_two_writes_wait_and_all_are_done_in_order():
+    gate, done = threading.Event(), []
+
+    def write(value):
+        assert gate.wait(60)
+        done.append(value)
+
+    writer = Behind(write, size=2)
+    for value in range(3):
+        writer.put(value)
+    fourth = threading.Thread(target=writer.put, args=(3,))
+    fourth.start()
+    fourth.join(0.2)
+    assert fourth.is_alive()  # one is written, two wait
+    gate.set()
+    fourth.join(60)
+    writer.close()
+    assert done == [0, 1, 2, 3]
+
+
+def test_an_error_while_writing_is_raised_where_the_next_value_is_put():
+    def full(_):
+        raise OSError("full")
+
+    writer = Behind(full)
+    writer.put(1)
+    while not writer.calls[0].done():
+        time.sleep(0.001)
+    with pytest.raises(OSError, match="full"):
+        writer.put(2)
+    writer.close()

@@ -98,7 +98,7 @@ def test_a_prediction_is_one_pass_over_the_whole_mirrored_image(shape):
         (np.full((8, 8), np.inf), "NaN or infinite"),
     ],
 )
-def test_images_it_cannot_take_are_refused(image, message):
+def test_images_that_do_not_fit_are_refused(image, message):
     with pytest.raises(ImageError, match=message):
         small_model().predict(image)
 
@@ -131,7 +131,7 @@ def test_a_model_that_is_loaded_for_prediction_predicts_the_same_bits(tmp_path, 
         np.testing.assert_array_equal(first.probabilities, again.probabilities)
 
 
-def test_the_description_says_what_the_model_is():
+def test_a_model_describes_itself():
     # 1->2: 20, 2->2: 38, 2->4: 76, 4->4: 148, up 4->2: 34, 4->2: 74, 2->2: 38, 1x1: 6
     assert parameters(small_model().net) == 434
     assert dict(small_model().describe()) == {
@@ -200,7 +200,7 @@ def test_other_files_are_refused(tmp_path):
         load(text)
 
 
-def test_a_later_format_is_refused_with_the_way_out(tmp_path):
+def test_a_later_format_is_refused_with_the_fix(tmp_path):
     card = json.loads(small_model().card.model_dump_json()) | {"format": FORMAT + 1, "news": 1}
     with pytest.raises(ModelError, match=f"has model format {FORMAT + 1}, but this version .* up to {FORMAT}; update"):
         load(with_card(tmp_path / "m.safetensors", card))
@@ -258,7 +258,7 @@ def test_the_model_of_a_run_folder_is_found_the_final_one_first(tmp_path):
     assert find_model(tmp_path / "model.safetensors") == tmp_path / "model.safetensors"
 
 
-def test_saving_where_nothing_can_be_written_is_refused(file):
+def test_saving_to_a_folder_that_cannot_be_written_to_is_refused(file):
     before = file.read_bytes()
     with pytest.raises(OutputError, match="cannot write"):
         small_model(seed=2).save(file / "model.safetensors")

@@ -1,4 +1,4 @@
-"""The networks that ship with Septum: they load by name, say what they are, and see what they were made for."""
+"""The shipped models load by name, describe themselves, and find what they were trained for."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_a_shipped_network_says_what_it_is_and_is_small(name):
+def test_a_shipped_model_describes_itself_and_is_small(name):
     model = load(name)
     assert find_model(name).stat().st_size <= 8_000_000
     assert len(model.card.about) == 3
@@ -32,7 +32,7 @@ def test_terms_are_in_the_card_and_in_a_file_of_their_own():
     assert "Cardona" in text
 
 
-def test_membranes_are_told_from_cell_interior():
+def test_membranes_and_cell_interiors_are_separated():
     """A drawn section: grey cells with dark walls, noise; four of five pixels and both classes have to be right."""
     rng = np.random.default_rng(0)
     centres = rng.uniform(0, 200, (40, 2))
@@ -58,6 +58,6 @@ def test_nuclei_are_found_in_an_image_of_one_channel():
     assert len({labels[row, column] for row, column, _ in discs} - {0}) == 3
 
 
-def test_an_unknown_name_lists_those_that_ship():
+def test_an_unknown_name_lists_the_shipped_models():
     with pytest.raises(ModelError, match="did you mean 'em-membrane'"):
         load("em-membranes")

@@ -8,7 +8,7 @@ from septum.machine.memory import measured_peak
 from septum.model.tensors import read_tensors, write_tensors
 
 
-def test_what_is_written_is_read_by_safetensors_whatever_the_order_of_memory_and_type(tmp_path):
+def test_safetensors_reads_tensors_of_every_memory_order_and_type(tmp_path):
     weights = torch.arange(2 * 3 * 4 * 5, dtype=torch.float32).reshape(2, 3, 4, 5)
     tensors = {
         "last": weights.to(memory_format=torch.channels_last),
@@ -30,7 +30,7 @@ def test_what_is_written_is_read_by_safetensors_whatever_the_order_of_memory_and
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the peak begin anew")
-def test_the_memory_of_what_was_read_goes_with_each_tensor(tmp_path):
+def test_the_memory_of_a_tensor_is_freed_with_it(tmp_path):
     write_tensors(tmp_path / "a.safetensors", {str(n): torch.ones(50, 200, 500) for n in range(6)}, {})  # 20 MB each
     nothing = measured_peak(lambda: None)
 

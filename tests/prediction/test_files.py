@@ -127,7 +127,7 @@ def test_numbers_in_names_count_as_numbers(tmp_path):
     assert list_inputs([tmp_path / "s*" / "*.tif"]) == images[2:]
 
 
-def test_a_folder_that_is_a_zarr_is_an_image_and_is_not_looked_into(tmp_path):
+def test_a_zarr_folder_is_one_image(tmp_path):
     for name in ("a.ome.zarr/zarr.json", "b/.zgroup", "c/a.txt"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
@@ -144,7 +144,7 @@ def test_a_relative_glob_and_a_file_named_like_a_glob(tmp_path, monkeypatch):
     assert list_inputs(["a[1].tif"]) == [Path("a[1].tif")]
 
 
-def test_inputs_that_lead_nowhere_are_refused(tmp_path):
+def test_inputs_without_images_are_refused(tmp_path):
     with pytest.raises(ImageError, match=r"the folder .* contains no image; Septum reads .*\.png.*\.tif"):
         list_inputs([tmp_path])
     with pytest.raises(ImageError, match=r"no file matches .*\*\.tif"):
@@ -160,7 +160,7 @@ def test_two_images_that_would_write_the_same_results_are_refused(one, other, tm
         list_inputs(paths)
 
 
-def test_the_files_hold_what_the_model_predicts(image, tmp_path):
+def test_the_files_contain_what_the_model_predicts(image, tmp_path):
     out = tmp_path / "deep" / "out"
     records = predict(image, out)
     expected = MODEL.predict(picture())
@@ -200,7 +200,7 @@ def test_a_stack_gives_stacks_frame_by_frame(tmp_path):
     assert [int(row["object"]) for row in table(out)] == [n for count in counts for n in range(1, count + 1)]
 
 
-def test_the_table_holds_every_object_as_measured_by_hand(tmp_path):
+def test_the_table_has_every_object_as_measured_by_hand(tmp_path):
     model = small_model(channels=2)
     pixels = np.concatenate([picture(0), picture(1)])
     path = write_tiff(tmp_path / "c.tif", pixels[None], PIXEL_SIZE)
@@ -249,7 +249,7 @@ def test_a_frame_of_one_grey_value_is_predicted(tmp_path, value):
 
 
 @pytest.mark.parametrize("shape", [(10, 10), (1, 300), (1, 1)])
-def test_small_and_thin_images_go_all_the_way(tmp_path, shape):
+def test_small_and_thin_images_are_predicted(tmp_path, shape):
     pixels = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
     write_png(tmp_path / "a.png", np.stack([pixels] * 3, axis=-1))  # grey saved as RGB is grey
     predict(tmp_path / "a.png", tmp_path / "out")
@@ -258,7 +258,7 @@ def test_small_and_thin_images_go_all_the_way(tmp_path, shape):
     assert len(table(tmp_path / "out")) == labels.max()
 
 
-def test_a_second_run_skips_what_is_done_and_lists_it_again(tmp_path, monkeypatch):
+def test_a_second_run_skips_finished_images_and_lists_them_again(tmp_path, monkeypatch):
     paths = [write_tiff(tmp_path / f"{name}.tif", picture(seed)[0]) for seed, name in enumerate("ab")]
     predict(paths, tmp_path / "out")
     before = files(tmp_path / "out")
@@ -279,7 +279,7 @@ def test_a_second_run_skips_what_is_done_and_lists_it_again(tmp_path, monkeypatc
     assert files(tmp_path / "out") == files(tmp_path / "fresh")
 
 
-def test_a_stop_or_a_broken_image_takes_nothing_from_the_table(tmp_path):
+def test_a_stop_or_a_broken_image_removes_nothing_from_the_table(tmp_path):
     paths = [write_tiff(tmp_path / f"{name}.tif", picture(seed)[0]) for seed, name in enumerate("abc")]
     predict(paths[:2], tmp_path / "out")
     colour = write_tiff(tmp_path / "d.tif", np.stack([picture(0), picture(1)], axis=1))
@@ -304,7 +304,7 @@ def test_an_ome_tiff_gives_files_of_its_name(tmp_path):
     assert table(tmp_path / "out")[0]["image"] == "a.ome.tif"
 
 
-def test_an_image_goes_on_as_it_was_begun_in_memory_or_streamed(image, tmp_path, monkeypatch):
+def test_an_image_continues_as_it_was_started_in_memory_or_streamed(image, tmp_path, monkeypatch):
     out = tmp_path / "out"
     predict(image, out)
     before = files(out)
@@ -358,7 +358,7 @@ def test_whatever_decides_the_result_is_predicted_again_when_it_changes(image, t
 
 
 @pytest.mark.parametrize("content", ['{"a": 3}', "[1]", '{"a": {"outputs": ["x"]}}', "\0\1"])
-def test_a_journal_of_another_program_is_no_trap(image, tmp_path, content):
+def test_a_foreign_journal_is_ignored(image, tmp_path, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.json").write_text(content)
     predict(image, tmp_path / "out")
@@ -366,7 +366,7 @@ def test_a_journal_of_another_program_is_no_trap(image, tmp_path, content):
     assert files(tmp_path / "out") == files(tmp_path / "fresh")
 
 
-def test_results_of_another_image_of_the_same_name_are_not_taken_for_done(image, tmp_path):
+def test_results_of_another_image_of_the_same_name_are_not_kept(image, tmp_path):
     out, other = tmp_path / "out", tmp_path / "in" / "a.png"
     write_png(other, np.stack([picture(7)[0]] * 3, axis=-1))
     for path in (image, other, image):
@@ -375,7 +375,7 @@ def test_results_of_another_image_of_the_same_name_are_not_taken_for_done(image,
     assert files(out) == files(tmp_path / "fresh")
 
 
-def test_pictures_of_frames_that_are_gone_do_not_stay(tmp_path):
+def test_overlays_of_frames_that_no_longer_exist_are_removed(tmp_path):
     path = write_tiff(tmp_path / "s.tif", np.stack([picture(0)[0], picture(1)[0]]))
     predict(path, tmp_path / "out")
     write_tiff(path, picture(0)[0])
@@ -403,7 +403,7 @@ def killed_at(monkeypatch, number):
             yield
 
 
-def test_a_killed_run_leaves_whole_files_and_the_next_completes_it(tmp_path, monkeypatch):
+def test_a_killed_run_leaves_complete_files_and_the_next_run_adds_the_others(tmp_path, monkeypatch):
     paths = [write_tiff(tmp_path / f"{name}.tif", picture(seed)[0]) for seed, name in enumerate("ab")]
     predict(paths, tmp_path / "fresh")
     whole = files(tmp_path / "fresh")
@@ -424,7 +424,7 @@ def test_a_killed_run_leaves_whole_files_and_the_next_completes_it(tmp_path, mon
 
 
 @pytest.mark.parametrize("number", range(1, 8))
-def test_killed_while_doing_it_otherwise_old_and_new_results_are_not_mixed(image, tmp_path, monkeypatch, number):
+def test_a_kill_during_a_run_with_other_settings_does_not_mix_results(image, tmp_path, monkeypatch, number):
     predict(image, tmp_path / "out")
     plain = files(tmp_path / "out")
     with killed_at(monkeypatch, number):
@@ -434,7 +434,7 @@ def test_killed_while_doing_it_otherwise_old_and_new_results_are_not_mixed(image
 
 
 @pytest.mark.posix
-def test_a_truly_killed_process_leaves_nothing_visible_that_is_not_whole(tmp_path):
+def test_a_killed_process_leaves_only_complete_files(tmp_path):
     paths = [write_tiff(tmp_path / f"{name}.tif", picture(seed)[0]) for seed, name in enumerate("ab")]
     MODEL.save(tmp_path / "model.safetensors")
     predict(paths, tmp_path / "fresh", sha256=fingerprint(tmp_path / "model.safetensors"))
@@ -464,14 +464,14 @@ main()
     assert files(tmp_path / "out") == whole
 
 
-def test_stopped_in_the_middle_nothing_of_the_image_is_there(image, tmp_path):
+def test_a_stopped_run_leaves_no_results_of_the_image(image, tmp_path):
     steps = predict_files(saved(MODEL), [image], tmp_path / "out")
     assert [type(next(steps)) for _ in range(3)] == [FileStarted, FrameProgress, FrameProgress]
     steps.close()
     assert list(files(tmp_path / "out")) == ["predictions.json"]
 
 
-def test_a_different_pixel_size_is_said(image, tmp_path):
+def test_a_different_pixel_size_is_reported(image, tmp_path):
     def notes(pixel_size, **settings):
         model = small_model(pixel_size=pixel_size)
         return predict(image, tmp_path / "out", model, str(pixel_size), **settings)[0].notes[1:]
@@ -486,7 +486,7 @@ def test_a_different_pixel_size_is_said(image, tmp_path):
     assert note.endswith("resampled by 0.5 for the network, results on the original grid")
 
 
-def test_a_different_pixel_size_of_a_streamed_image_is_said(image, tmp_path):
+def test_a_different_pixel_size_of_a_streamed_image_is_reported(image, tmp_path):
     model = small_model(pixel_size=(0.62, 0.25))
     started = predict(image, tmp_path / "out", model, stream=StreamOptions())[0]
     assert isinstance(started, StreamStarted)
@@ -520,7 +520,7 @@ def test_rescaling_without_pixel_sizes_is_refused(image, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_broken_file_is_said_before_anything_is_computed(image, tmp_path):
+def test_a_broken_file_is_reported_before_anything_is_computed(image, tmp_path):
     broken = tmp_path / "b.tif"
     broken.write_text("no image")
     with pytest.raises(ImageError, match=r"b\.tif is not a TIFF"):
@@ -528,7 +528,7 @@ def test_a_broken_file_is_said_before_anything_is_computed(image, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_too_little_memory_is_said_before_anything_is_written(image, tmp_path):
+def test_too_little_memory_is_reported_before_anything_is_written(image, tmp_path):
     with pytest.raises(
         ConfigError, match=r"too little for a single tile of this network; use at least --max-memory \d+MB"
     ):
@@ -548,7 +548,7 @@ def test_colours_for_a_grey_model_need_a_channel(tmp_path):
     np.testing.assert_array_equal(labels, MODEL.predict(rgb[..., 2]).labels)
 
 
-def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(image, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(image, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "segment", None)
     with pytest.raises(OutputError, match="cannot write"):
         predict(image, image / "out")

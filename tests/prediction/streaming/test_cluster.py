@@ -69,7 +69,7 @@ def test_an_error_in_a_worker_is_raised_here(inputs, tmp_path, client):
 
 @pytest.mark.posix
 @pytest.mark.slow
-def test_workers_of_which_one_is_killed_write_the_same_bytes(inputs, tmp_path):
+def test_the_kill_of_a_worker_does_not_change_the_bytes(inputs, tmp_path):
     stream(*inputs, tmp_path / "alone")
     plan_small_tiles(*inputs, tmp_path / "out")
     job = Job(tmp_path / "out" / "a_work")
@@ -94,7 +94,7 @@ def test_a_local_cluster_is_an_option(inputs, tmp_path):
     assert tree(tmp_path / "out") == tree(tmp_path / "alone")
 
 
-def test_a_scheduler_that_is_not_there(inputs, tmp_path, monkeypatch):
+def test_a_scheduler_that_does_not_answer(inputs, tmp_path, monkeypatch):
     monkeypatch.setattr("septum.prediction.streaming.cluster.CONNECT_SECONDS", 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -63,7 +63,7 @@ def spiral(shape):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16])
 @pytest.mark.parametrize("target", ["border", "rim"])
 @pytest.mark.parametrize(("size", "seed"), [(16, 0), (48, 1), (500, 2)])
-def test_instances_in_blocks_are_those_of_the_whole_image(target, size, seed, dtype, tmp_path):
+def test_instances_in_blocks_equal_those_of_the_whole_image(target, size, seed, dtype, tmp_path):
     _, labels = cells((130, 171), 60, seed, diameter=14)
     decoding = Decoding(seed=0.55, foreground=0.4, reach=9, smallest_object=30, largest_hole=6)
     stored = quantize(unsure(target, labels, seed), dtype)
