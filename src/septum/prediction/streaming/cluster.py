@@ -79,9 +79,7 @@ def connect(address: str | None, workers: int) -> Iterator[Any]:
     try:
         import distributed
     except ImportError:
-        raise ConfigError(
-            'several workers need dask.distributed; install it with: pip install "septum[cluster]"'
-        ) from None
+        raise ConfigError("several workers need dask.distributed; install it with pip install distributed") from None
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are reported in one sentence
     if address is not None:
         try:
