@@ -85,7 +85,7 @@ def test_image_truth_prediction_and_differences_stand_side_by_side(run, trained)
     assert alts == ["image 8", "truth of 8", "prediction for 8", "prediction and truth of 8"]
 
 
-def test_scores_of_every_held_out_image_add_up_to_those_of_the_model(run):
+def test_scores_of_every_held_out_image_add_up_to_those_of_the_model(run, trained):
     page, scores = page_of(run), load(run.path).card.scores
     (table,) = re.findall(r"<h2[^>]*>Scores per held-out image</h2>.*?</table>", page.html, re.S)
     rows = [
@@ -94,6 +94,10 @@ def test_scores_of_every_held_out_image_add_up_to_those_of_the_model(run):
     ]
     assert rows[0][:5] == ["image", "true objects", "predicted objects", "panoptic quality", "F1 at IoU 0.5"]
     truth, predicted, f1 = ([float(row[column]) for row in rows[1:]] for column in (1, 2, 4))
+    samples = load_dataset(trained / "cells").samples[8:]
+    assert truth == [len(np.unique(sample.labels)) - 1 for sample in samples]
+    assert predicted == [len(np.unique(load(run.path).predict(sample.image).labels)) - 1 for sample in samples]
+    assert truth != predicted
     matched = [share * (t + p) / 2 for share, t, p in zip(f1, truth, predicted, strict=True)]
     assert scores["f1"] > 0.2  # it learned something, so that this test can fail
     assert 2 * sum(matched) / (sum(truth) + sum(predicted)) == pytest.approx(scores["f1"], abs=2e-4)
@@ -137,7 +141,7 @@ def test_an_early_end_and_lowered_settings_are_warnings(run):
     text = page_of(run).text
     start = text.index("Warnings", text.index("Warnings") + 1)
     early, lowered, reason = text[start + 1 : start + 4]
-    assert early.startswith("The training ended early: slower than estimated: time was up at step 80 of 80")
+    assert early.startswith("The training ended early. It was slower than estimated: time was up at step 80 of 80")
     assert lowered == "Settings were lowered: patch 16 instead of 32, learning_rate 0.001 instead of 0.01."
     assert reason == "Reason: memory ran out at step 3."
 

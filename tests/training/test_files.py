@@ -227,7 +227,7 @@ def test_a_final_training_after_a_run_that_ended_early_takes_as_many_steps_as_th
     assert RunFolder(tmp_path / "run" / "final").last_step() == 1
     page = report.report_run(tmp_path / "run").read_text()
     assert ">1 of " in page
-    assert "The training ended early: slower than estimated: time was up at step 1 of " in page
+    assert "The training ended early. It was slower than estimated: time was up at step 1 of " in page
     assert "time was up" not in report.report_run(tmp_path / "run" / "final").read_text()
 
 

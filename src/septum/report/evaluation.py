@@ -110,8 +110,8 @@ def report_evaluation(
     warnings = evaluation.warnings_with(other)
     if warnings:
         sections.append(Text("Warnings", [*map(_sentence, warnings)]))
-    measures = [f"{name}: {reason}." for name, reason in evaluation.measures.items()]
-    sections.append(Text("What was compared", [*map(_sentence, evaluation.notes), *map(_sentence, measures)]))
+    measures = [f"Measure {name}: {reason}." for name, reason in evaluation.measures.items()]
+    sections.append(Text("What was compared", [*map(_sentence, evaluation.notes), *measures]))
     sections += _curves(evaluation)
     sections += _score_tables("Scores over all images", "value", evaluation.scores, evaluation)
     if other is not None:

@@ -109,7 +109,7 @@ def _seconds(records: Sequence[Mapping[str, Any]]) -> float:
 def _warnings(run: RunFolder, settings: RunConfig) -> list[str]:
     """Say if the training ended early, and which settings were lowered."""
     early = run.early_end(run.last_step())
-    warnings = [f"The training ended early: {early.text}."] if early else []
+    warnings = [f"The training ended early. It was {early.text}."] if early else []
     if settings.asked:
         now = settings.train.model_dump()
         lowered = ", ".join(f"{name} {now[name]:g} instead of {asked:g}" for name, asked in settings.asked.items())
@@ -172,7 +172,7 @@ def _held_out_sections(held_out: _HeldOut, model: Model) -> list[Section]:
             "Held-out images",
             held_out.pictures,
             columns=4,
-            note="The network never trained on these. Each image, its truth, its prediction, and where the two differ:",
+            note="The network never trained on these. Each image, its truth, its prediction, and where the two differ.",
             legend=legend_of(model.card.kind),
         ),
         Table(
