@@ -134,7 +134,7 @@ def test_a_report_without_room_on_the_disk_is_refused_not_written_without_its_pi
     train(tmp_path / "data", tmp_path / "run")
     no_room(monkeypatch)
     (tmp_path / "run" / "streamed-report").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match="make room there"):
+    with pytest.raises(OutputError, match="free disk space there"):
         report.report_run(tmp_path / "run")
     assert not (tmp_path / "run" / "report.html").exists()
 
