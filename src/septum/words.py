@@ -15,7 +15,7 @@ def count(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Say how long something takes.
+    """Return a duration in words.
 
     Examples
     --------

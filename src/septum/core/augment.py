@@ -1,6 +1,6 @@
 """Augmentation: one sampling grid per patch (shift, rotation, mirror, zoom, elastic field), and grey-value curves.
 
-Draw in NumPy, warp in torch: what is drawn is the same on every device, and a whole batch is warped where it lies.
+Random numbers come from NumPy, so they are the same on every device; torch warps a whole batch on its device.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _mirrored(sources: Sequence[Tensor], grid: Float32[Tensor, "N Y X 2"]) -> Fl
     """(N, 2, Y, X) coordinates, folded into the sources about the centres of their edge pixels."""
     sizes = torch.tensor([source.shape[-2:] for source in sources], dtype=grid.dtype, device=grid.device)
     last = sizes[:, :, None, None] - 1
-    period = (2 * last).clamp(min=1)  # a source of one pixel per side: any period will do
+    period = (2 * last).clamp(min=1)  # for a source of one pixel per side, any period works
     planes = grid.movedim(-1, 1)  # (N, Y, X, 2) -> (N, 2, Y, X)
     # The distance to the nearest multiple of the period, in one buffer: fresh memory costs as much as the arithmetic.
     return (planes / period).round_().mul_(period).sub_(planes).abs_().clamp_(max=last)
@@ -142,9 +142,9 @@ def _mirrored(sources: Sequence[Tensor], grid: Float32[Tensor, "N Y X 2"]) -> Fl
 def window(
     shape: Sequence[int], grid: Float32[Tensor, "Y X 2"]
 ) -> tuple[tuple[slice, slice], Float32[Tensor, "Y X 2"]]:
-    """Return which part of an image a grid reads, and the grid in the coordinates of that part.
+    """Return the part of an image that a grid reads, and the grid in the coordinates of that part.
 
-    So a patch can be cut from an image that is not in memory; it has the same values, bit for bit.
+    So a patch can be cut from an image that is not in memory, with the same values bit for bit.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def _pick(
 def warp_image(sources: Sequence[Float[Tensor, "C _ _"]], grid: Float32[Tensor, "N Y X 2"]) -> Float[Tensor, "N C Y X"]:
     """Read images at the coordinates of a grid, bilinearly.
 
-    Outside its pixels a source is mirrored without repeating the edge pixel, as often as it takes.
+    Outside, a source is mirrored without repeating the edge pixel, as often as needed.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def warp_image(sources: Sequence[Float[Tensor, "C _ _"]], grid: Float32[Tensor, 
 
 
 def warp_labels(sources: Sequence[Shaped[Tensor, "_ _"]], grid: Float32[Tensor, "N Y X 2"]) -> Shaped[Tensor, "N Y X"]:
-    """Read label images at the coordinates of a grid: the nearest pixel's label; halfway, the even coordinate's.
+    """Read label images at the coordinates of a grid: the nearest pixel's label; halfway, that of the even coordinate.
 
     Mirrored outside like :func:`warp_image`. The cost does not depend on the number of labels.
 
@@ -242,8 +242,8 @@ def warp_labels(sources: Sequence[Shaped[Tensor, "_ _"]], grid: Float32[Tensor, 
 def warp_weights(sources: Sequence[Float[Tensor, "_ _"]], grid: Float32[Tensor, "N Y X 2"]) -> Float[Tensor, "N Y X"]:
     """Read weight maps at the coordinates of a grid: linearly, but 0 wherever the nearest pixel's weight is 0.
 
-    Mirrored outside like :func:`warp_image`. The exception keeps ignored pixels ignored: their nearest label means
-    nothing, so no weight may seep in from the annotated side.
+    Mirrored outside like :func:`warp_image`. The exception keeps ignored pixels ignored: their labels mean nothing, so
+    they must not get weight from annotated neighbours.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The network on an image that passes through it as bands of rows: the same logits, in little memory."""
+"""The network on an image that passes through it in bands of rows: the same logits, in little memory."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from septum.core.unet import UNet, cropped
 
 
 def logits_in_bands(net: UNet, bands: Iterable[Tensor], rows: int) -> Iterator[Tensor]:
-    """Run the network over an image from top to bottom: what `UNet.forward` gives, a few rows at a time.
+    """Run the network over an image from top to bottom, a few rows at a time; the result is that of `UNet.forward`.
 
-    Every layer works on the rows that have arrived, and keeps the few that the next ones need. No feature map of the
-    whole image is ever there, no row is computed twice, and memory depends on the width and on `rows` only.
+    Every layer works on the rows that have arrived, and keeps the few that the next rows need. No feature map of the
+    whole image exists, no row is computed twice, and memory depends only on the width and on `rows`.
 
     Parameters
     ----------
     net : UNet
         In evaluation mode, without normalisation layers (`septum.core.unet.freeze` builds them in).
     bands : iterable of (1, C, rows, X) tensors
-        The rows of one image of an admissible size, in order, any number at a time.
+        The rows of one image of an admissible size, in order, in bands of any height.
     rows : int
-        That each layer works on at a time, whatever its level: more keep it busier, and take more memory.
+        Rows that each layer works on at a time, at every level: more are faster and need more memory.
 
     Yields
     ------
@@ -52,10 +52,10 @@ def logits_in_bands(net: UNet, bands: Iterable[Tensor], rows: int) -> Iterator[T
 
 
 def band_memory(config: UNetConfig, height: int, width: int, rows: int) -> int:
-    """Bytes of float32 values that `logits_in_bands` holds at its worst moment, for an image of (height, width) pixels.
+    """Return the peak memory of `logits_in_bands`, in bytes of float32 values, for an image of (height, width) pixels.
 
-    What waits at the skips, the two rows that each convolution keeps, what is gathered before the pooled levels, and
-    around the convolution that is at work its input, the pieces that it was joined from, its output and its weights.
+    Counted are the rows that wait at the skips, the two rows that each convolution keeps, those gathered before the
+    pooled levels, and the input (with the pieces it was joined from), output and weights of the active convolution.
     """
     values: int = 0
     for level in range(config.depth + 1):
@@ -70,7 +70,7 @@ def band_memory(config: UNetConfig, height: int, width: int, rows: int) -> int:
 
 
 def waiting(level: int, depth: int, rows: int) -> int:
-    """Rows of a skip that wait at most, where each layer works on a power of two of rows at a time.
+    """Return the largest number of rows that wait at a skip, if each layer works on a power of two of rows at a time.
 
     Examples
     --------
@@ -83,11 +83,11 @@ def waiting(level: int, depth: int, rows: int) -> int:
     return rows_waiting
 
 
-# In these generators nothing but what is still needed keeps a name while the layers after them run.
+# In these generators only what is still needed keeps a name while later layers run.
 
 
 def _in_parts(bands: Iterator[Tensor], rows: int) -> Iterator[Tensor]:
-    """The same rows, so many at a time; the first part has the four more that two convolutions take."""
+    """The same rows, `rows` at a time; the first part has four more, which two convolutions remove."""
     waiting, wanted = _Rows(), rows + 4
     for band in bands:
         waiting.add(band)
@@ -142,7 +142,7 @@ def _pool(bands: Iterator[Tensor]) -> Iterator[Tensor]:
 
 
 def _join(net: UNet, level: int, bands: Iterator[Tensor], skip: _Rows, rows: int) -> Iterator[Tensor]:
-    """Up-convolution, and beside it the rows of the skip; what is yielded overlaps by two rows."""
+    """Up-convolution, joined with the rows of the skip; the bands that are yielded overlap by two rows."""
     above: Tensor | None = None
     for band in bands:
         for part in torch.split(band, max(1, rows // 2), dim=2):
@@ -157,7 +157,7 @@ def _join(net: UNet, level: int, bands: Iterator[Tensor], skip: _Rows, rows: int
 
 
 def _beside(up: Tensor, skips: list[Tensor], above: Tensor | None) -> Tensor:
-    """Below rows that are joined already, two maps channel by channel: each value is copied once."""
+    """Concatenate two maps along the channels, below rows that are joined already; each value is copied once."""
     first = 0 if above is None else above.shape[2]
     channels = up.shape[1]
     joined = torch.empty(

@@ -23,23 +23,23 @@ def decode(
 ) -> Int32[np.ndarray, "Y X"]:
     """Turn the probabilities of a whole image into labels.
 
-    Classes: the most probable one of every pixel, of equal ones the lowest. Instances, in this order:
+    Classes: the most probable class of every pixel, the lowest of equal ones. Instances, in this order:
 
-    1. the 8-connected components of the representation's seeds,
-    2. each extended by what its representation had cut off (`finish`, a function of a neighbourhood of `reach` pixels),
-       and holes of at most ``decoding.largest_hole`` pixels filled,
-    3. objects of fewer than ``decoding.smallest_object`` pixels dropped as debris,
-    4. numbers 1..n by the first pixel in raster order.
+    1. find the 8-connected components of the target's seeds,
+    2. extend each by what the target's encoding cut off, and fill holes of at most ``decoding.largest_hole`` pixels
+       (`finish`, which depends on a neighbourhood of `reach` pixels),
+    3. remove objects of fewer than ``decoding.smallest_object`` pixels as debris,
+    4. number the objects 1..n by their first pixels in raster order.
 
-    Step 2 looks at a neighbourhood only, steps 1, 3 and 4 need no more than which components meet, sums of areas and
-    first pixels: so a result made block by block equals this one.
+    Step 2 depends on a neighbourhood only. Steps 1, 3 and 4 need only which components touch, their areas and their
+    first pixels. So a result made block by block equals this one.
 
     Parameters
     ----------
     target : str
         A key of `septum.core.targets.TARGETS`.
     probabilities : (K, Y, X) array
-        Of the representation's classes.
+        Probabilities of the target's classes.
     decoding : Decoding, optional
         Thresholds and sizes.
 
@@ -50,7 +50,7 @@ def decode(
     Raises
     ------
     ImageError
-        If the number of classes is not the representation's.
+        If the number of classes is not that of the target.
 
     Examples
     --------
@@ -66,8 +66,8 @@ def decode(
     expected = INSTANCE_TARGETS[target].n_classes(0)
     if probabilities.ndim != 3 or len(probabilities) != expected:
         raise ImageError(
-            f"the representation {target!r} has {expected} classes, ({expected}, Y, X), got an array of shape "
-            f"{probabilities.shape}; give the probabilities of a network that was trained for it"
+            f"target {target!r} needs probabilities of shape ({expected}, Y, X), got {probabilities.shape}; "
+            "give those of a network that was trained for this target"
         )
     components = connected(INSTANCE_TARGETS[target].seeds(probabilities, decoding))
     labels = finish(target, components, probabilities, decoding)
@@ -87,7 +87,7 @@ def connected(mask: Bool[np.ndarray, "Y X"]) -> Int32[np.ndarray, "Y X"]:
 def finish(
     target: str, components: Int32[np.ndarray, "Y X"], probabilities: Float[np.ndarray, "K Y X"], decoding: Decoding
 ) -> Int32[np.ndarray, "Y X"]:
-    """Extend numbered components by what was cut off them, and fill small holes; depends on `reach` pixels only."""
+    """Extend numbered components by what the encoding cut off, and fill small holes; depends on `reach` pixels only."""
     labels = INSTANCE_TARGETS[target].extend(components, probabilities, decoding)
     return fill_holes(labels, decoding.largest_hole) if decoding.largest_hole else labels
 
@@ -99,7 +99,7 @@ def reach(target: str, decoding: Decoding) -> int:
 
 
 def fill_holes(labels: Int32[np.ndarray, "Y X"], largest: int) -> Int32[np.ndarray, "Y X"]:
-    """Give background that lies inside one object to it: 4-connected, at most `largest` pixels, not at the edge.
+    """Fill holes: 4-connected background inside one object, of at most `largest` pixels, not at the edge of the image.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def fill_holes(labels: Int32[np.ndarray, "Y X"], largest: int) -> Int32[np.ndarr
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _owners(holes: Labels, labels: Labels, count: int, largest: int) -> Labels:
-    """The one object around each hole; 0 if there are several, if it reaches the image's edge, or is too large."""
+    """The object around each hole; 0 if there are several, or if the hole reaches the edge or is too large."""
     height, width = holes.shape
     owner = np.zeros(count + 1, dtype=np.int32)
     size = np.zeros(count + 1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Growth of numbered regions inside a mask, by a bounded number of steps."""
+"""Grow numbered components inside a mask, by a limited number of steps."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 def grow(components: Int32[np.ndarray, "Y X"], mask: Bool[np.ndarray, "Y X"], steps: int) -> Int32[np.ndarray, "Y X"]:
-    """Grow regions into the free pixels of a mask, all at the same pace, never through pixels outside it.
+    """Grow components into the free pixels of a mask, all at the same pace, never through pixels outside it.
 
     Steps to the 4 neighbours and to the 8 neighbours take turns, which makes distances octagonal, close to Euclidean.
-    Where two regions arrive in the same step, the one from above wins, then from the left, right, below, then from the
-    diagonals in raster order: ties go by position. A pixel depends on what lies within `steps` pixels of it.
+    Where two components arrive in the same step, the one from above wins, then left, right, below, then the diagonals
+    in raster order: ties go by position. A pixel depends on what lies within `steps` pixels of it.
 
     Parameters
     ----------
     components : (Y, X) int32 array
-        0 is free, every other value is one region; regions may lie outside the mask.
+        0 is free, every other value is one component; components may lie outside the mask.
     mask : (Y, X) bool array
         Where growth is allowed.
     steps : int
-        At most so many pixels far.
+        Largest number of steps.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def grow(components: Int32[np.ndarray, "Y X"], mask: Bool[np.ndarray, "Y X"], st
     >>> grow(np.array([[1, 0, 0, 0, 0, 2]], np.int32), np.array([[1, 1, 1, 1, 0, 1]], bool), steps=9)
     array([[1, 1, 1, 1, 0, 2]], dtype=int32)
     """
-    labels = np.pad(components, 1)  # a frame that is no region and cannot be grown into: no pixel looks out for it
+    labels = np.pad(components, 1)  # a frame outside the mask, so that no pixel has to check for the edge
     _grow(labels.ravel(), np.pad(mask, 1).ravel(), labels.shape[1], steps)
     grown: Labels = labels[1:-1, 1:-1].copy()
     return grown

@@ -1,4 +1,4 @@
-"""The paper's loss: pixel-wise softmax and cross-entropy, weighted per pixel; and the overlap of classes."""
+"""The paper's loss: softmax cross-entropy, weighted per pixel; and the soft Dice loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Sum = Callable[[Tensor], Tensor]
 
 
 def alone(part: Tensor) -> Tensor:
-    """The sum over all processes, when there is one."""
+    """Return the sum over all processes if there is only one."""
     return part
 
 
@@ -31,8 +31,8 @@ def weighted_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Energy of Eq. 1 of Ronneberger et al. 2015, with the minus sign: ``-sum_x w(x) log p_class(x)(x)``.
 
-    The paper does not say by what the sum is divided; a learning rate means nothing without it. Over the 388 x 388
-    pixels of the paper's tile, "sum" gives gradients 150,544 times those of "mean".
+    The paper does not say what the sum is divided by, and the learning rate depends on it: over the 388 x 388 pixels
+    of the paper's tile, "sum" gives gradients 150,544 times those of "mean".
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ def weighted_cross_entropy(
     normalization : {"sum", "mean", "weights"}
         Divide by nothing, by the number of pixels, or by the sum of the weights.
     total : callable
-        Adds up a tensor over the processes that share a batch: the loss is that of the whole batch. Its gradient is
-        the part of this process; the parts add up to the whole.
+        Sums a tensor over the processes that share a batch. So the loss is that of the whole batch; its gradient is
+        the share of this process, and these shares add up.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def weighted_cross_entropy(
     Raises
     ------
     ConfigError
-        If `normalization` is none of the three.
+        If `normalization` is not one of the three.
     ImageError
         If `weights` and `classes` differ in shape.
 
@@ -87,10 +87,10 @@ def dice_loss(
     weights: Float[Tensor, "N Y X"],
     total: Sum = alone,
 ) -> Float[Tensor, ""]:
-    """One minus the soft Dice coefficient, the mean over all classes, of the pixels that carry weight.
+    """One minus the soft Dice coefficient, averaged over the classes, of the pixels with a weight above 0.
 
-    Sums run over the whole batch (Milletari et al. 2016, without their squares): a thin class counts as much as a large
-    one, which cross-entropy alone does not do.
+    Sums run over the whole batch (Milletari et al. 2016, without their squares). A small class counts as much as a
+    large one, unlike in cross-entropy.
 
     Parameters
     ----------
@@ -99,18 +99,18 @@ def dice_loss(
     classes : (N, Y, X) int64 tensor
         True class of each pixel, 0..K-1.
     weights : (N, Y, X) tensor
-        0 for pixels that do not count; other values do not matter.
+        0 for pixels that do not count; all others count the same.
     total : callable
         As for `weighted_cross_entropy`.
 
     Returns
     -------
     () tensor
-        In 0..1; a class that is neither there nor predicted counts as found.
+        In 0..1; a class that neither occurs nor is predicted counts as perfect.
 
     Examples
     --------
-    >>> logits = torch.tensor([[[[9.0, 9.0]], [[-9.0, -9.0]]]])  # both pixels are said to be class 0
+    >>> logits = torch.tensor([[[[9.0, 9.0]], [[-9.0, -9.0]]]])  # both pixels are predicted as class 0
     >>> dice_loss(logits, torch.tensor([[[0, 1]]]), torch.ones(1, 1, 2)).round(decimals=2)  # (1 / 3 + 1) / 2
     tensor(0.6700)
     """

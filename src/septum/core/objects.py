@@ -1,4 +1,4 @@
-"""The objects of a label image: their measurements in pixels and micrometres, and which are too small to be any."""
+"""The objects of a label image: their measurements in pixels and micrometres, and their smallest sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, float | int | str]
 
 
 def drop_small(labels: Integer[np.ndarray, "*shape"], smallest: int) -> Integer[np.ndarray, "*shape"]:
-    """Remove instances of fewer pixels and close the gaps in the numbering; the order of the others stays.
+    """Remove instances of fewer than `smallest` pixels and renumber the others without gaps, in their order.
 
     Examples
     --------
@@ -68,13 +68,13 @@ def measure_objects(
     Parameters
     ----------
     labels : (Y, X) integer array
-        Instances; or classes if `class_names` are given: then every 8-connected part of a class is an object.
+        Instances; or classes, if `class_names` are given: then every 8-connected component of a class is an object.
     image : (C, Y, X) array
         For the mean intensity per channel.
     pixel_size : (float, float) or None
-        Micrometre per pixel (y, x); without it the columns in micrometres are left out.
+        Micrometres per pixel (y, x). None: no columns in micrometres.
     class_names : tuple of str
-        Of the classes 0, 1, ...
+        Names of the classes 0, 1, ...
 
     Returns
     -------
@@ -112,7 +112,7 @@ def measure_objects(
 
 @dataclass(frozen=True)
 class Sums:
-    """What adds up over the parts of an image to the measurements of its objects: a row per object, by number."""
+    """Sums over a part of an image, which add up to the measurements of its objects: one row per object, by number."""
 
     ids: Int64[np.ndarray, " n"]  # rising
     areas: Int64[np.ndarray, " n"]  # pixels
@@ -123,7 +123,7 @@ class Sums:
 def sums_of_objects(
     labels: Integer[np.ndarray, "y x"], image: Shaped[np.ndarray, "C y x"], corner: Sequence[int]
 ) -> Sums:
-    """Add up the objects of a part of an image: (y, x) labels, (C, y, x) image; `corner` is where it lies in the whole.
+    """Sum over the objects in a part of an image; `corner` is the first pixel of the part in the image.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def sums_of_objects(
 
 
 def rows_of_sums(sums: Sums, pixel_size: tuple[float, float] | None) -> Iterator[Row]:
-    """Yield the rows that `measure_objects` has for instances, as far as sums tell: area, position and intensity.
+    """Yield the columns of `measure_objects` that follow from sums: area, position and intensity.
 
     Examples
     --------

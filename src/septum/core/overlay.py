@@ -1,4 +1,4 @@
-"""Images and labels as pictures for the eye: display stretch, outlines and fills, agreement with the truth."""
+"""Images and labels as pictures: contrast stretch, outlines and fills, agreement with the truth."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _NEAR = 8  # pixels; instances up to twice as far apart get different colours wh
 
 
 def to_rgb(image: Shaped[np.ndarray, ...]) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Stretch an image to what a screen shows: its 0.5th percentile to black, its 99.5th to white.
+    """Stretch an image for the screen: its 0.5th percentile is black, its 99.5th white.
 
-    One channel is drawn grey, two green and magenta, three (the first three of more) red, green and blue. Channels
-    are stretched each by itself, but those of an 8-bit colour picture together, so that its hues stay. Pixels that
+    One channel is drawn grey, two green and magenta, three (the first three of more) red, green and blue. Each channel
+    is stretched by itself, except in 8-bit colour images: there all together, so that hues stay. Pixels that
     are not finite are drawn black.
 
     Parameters
@@ -51,7 +51,7 @@ def to_rgb(image: Shaped[np.ndarray, ...]) -> UInt8[np.ndarray, "_ _ 3"]:
     Raises
     ------
     ImageError
-        If `image` has not three axes, or no pixels.
+        If `image` does not have three axes, or has no pixels.
 
     Examples
     --------
@@ -144,13 +144,13 @@ def paint(
     """Draw labels on a picture, such as a crop of what `to_rgb` returned.
 
     Without a truth, an instance has an outline and a faint fill in a colour that follows from the label numbers and
-    differs from its neighbours'; a class is a translucent fill. With a truth, the colours say what is right: pixels
+    differs from its neighbours'; a class is a translucent fill. With a truth, the colours show errors: pixels
     that are foreground in the truth only are filled with `TRUTH`, in the prediction only with `PREDICTION`, of two
     different classes with `CONFUSED`; outlines of instances have the same colours, and `AGREEMENT` where both run.
 
     Outlines lie inside their instance and are one pixel wide, two from 1,500 pixels of the longer side on, and one
-    more for every further 1,000, so that they survive a reduction to the size of a screen. An instance that the edge
-    of the picture cuts is open there.
+    more for every further 1,000, so that they survive a reduction to the size of a screen. An instance that is cut
+    by the edge of the picture has no outline there.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def paint(
 
 
 def colour(labels: Integer[np.ndarray, "Y X"]) -> UInt8[np.ndarray, "Y X 3"]:
-    """Draw instances as areas of one colour each, told apart from their neighbours, on black.
+    """Fill each instance with one colour that differs from its neighbours', on black.
 
     Parameters
     ----------

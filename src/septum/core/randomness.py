@@ -13,7 +13,7 @@ def generator(seed: int, step: int, sample: int, purpose: str) -> np.random.Gene
     """Return the generator that belongs to one purpose of one sample of one training step.
 
     The four values are hashed (BLAKE2b) into the 128-bit key of a Philox generator, so streams that differ in any
-    of the four are independent, and the same four give the same stream on every machine.
+    of the four are independent, and the same four give the same stream on every computer.
 
     Parameters
     ----------

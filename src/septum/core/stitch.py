@@ -1,4 +1,4 @@
-"""Components that cross blocks: which of them are one, and the numbers of the objects they become."""
+"""Components that cross the borders of blocks: which belong together, and the numbers of the objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Edges:
-    """What a block's neighbours need to know of it: how many components it has, and which lie along its four edges."""
+    """What the neighbours of a block need: the number of its components, and the components along its four edges."""
 
     count: int
     top: Ids
@@ -38,7 +38,7 @@ def edges(components: npt.NDArray[np.integer]) -> Edges:
 
 
 def first_numbers(counts: Sequence[int]) -> Ids:
-    """Return what is added to the components of each block, so that no two blocks share a number; at the end the sum.
+    """Return what to add to the components of each block, so that no two blocks share a number; at the end the sum.
 
     Examples
     --------
@@ -49,12 +49,12 @@ def first_numbers(counts: Sequence[int]) -> Ids:
 
 
 def join(grid: Sequence[Sequence[Edges]]) -> Ids:
-    """Find out which components of an image are one.
+    """Find which components of all blocks belong together.
 
     Parameters
     ----------
     grid : rows of Edges
-        Of all blocks, in raster order. A block's components are numbered 1..n within it.
+        The edges of all blocks, in raster order. Components are numbered 1..n within each block.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def _touching(line: Ids, other: Ids) -> tuple[Ids, Ids]:
 
 
 def number_objects(areas: Ids, first_pixels: Ids, smallest: int) -> Ids:
-    """Number objects 1..n by their first pixel in raster order; smaller ones, and those without a pixel, get 0.
+    """Number objects 1..n by their first pixel in raster order; those of fewer than `smallest` pixels get 0.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Overlap-tile geometry in integers, with mirrored borders: which pixels to read, which to keep, where they go."""
+"""Overlap tiles with mirrored borders: which pixels to read, which to keep, and where they go."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Source(Protocol):
 
     @property
     def chunk(self) -> tuple[int, ...]:
-        """(Y, X) pixels that are stored or decoded together: regions that keep to this grid are read fastest."""
+        """(Y, X) pixels that are stored or decoded together; regions on this grid are read fastest."""
         ...
 
     def read(self, region: Region) -> Shaped[np.ndarray, "C y x"]:
@@ -80,7 +80,7 @@ class Tile:
     write: Region  # where they go, inside the image
 
     def place(self, depth: int) -> Region:
-        """Return which pixels of the image `write` stands for."""
+        """Return the pixels of the image that the tile predicts."""
         return shift(self.crop, [start + margin(depth) for start in origin_of(self.read)])
 
 
@@ -90,14 +90,14 @@ def tiles(shape: Sequence[int], stride: Sequence[int], depth: int, origin: Seque
     Parameters
     ----------
     shape : (Y, X)
-        Of the image or region, in pixels.
+        Size of the image or region, in pixels.
     stride : (Y, X)
-        Output pixels between neighbouring tiles per axis: multiples of ``2**depth``, since the network is
-        equivariant to such shifts only (its poolings lie on a grid). The last tile of an axis shrinks to what is left.
+        Output pixels between neighbouring tiles: multiples of ``2**depth``, since the network is equivariant only to
+        such shifts (its poolings lie on a grid). The last tile of an axis is as small as the rest of the image.
     depth : int
-        Of the network.
+        Depth of the network.
     origin : (Y, X)
-        Where the region begins in the image. Tiles are read in the image, and written in the region.
+        First pixel of the region in the image. Tiles are read from the image and written to the region.
 
     Raises
     ------
@@ -132,11 +132,11 @@ def blocks(shape: Sequence[int], chunk: Sequence[int], pixels: int) -> Iterator[
     Parameters
     ----------
     shape : (Y, X)
-        Of the image, in pixels.
+        Size of the image, in pixels.
     chunk : (Y, X)
-        As of a `Source`. One that has more than `pixels` is cut into bands.
+        That of a `Source`. A chunk of more than `pixels` is cut into bands.
     pixels : int
-        That a block has at most.
+        Largest number of pixels of a block.
 
     Examples
     --------
@@ -158,8 +158,9 @@ MEASURED = 260  # output pixels per side of a tile on which the layers' statisti
 def measured_tiles(shape: Sequence[int], depth: int) -> list[Region]:
     """Return the tiles of an image on which the layers' statistics are measured: at most two per axis, all of one size.
 
-    An axis of up to 260 pixels is one tile; a longer one has two of 260 output pixels, in the middle of its halves, on
-    the grid of the poolings. So an image of up to 504 x 504 is seen whole, a larger one in four places.
+    An axis of up to 260 pixels is one tile. A longer axis has two tiles of 260 output pixels, in the middle of its
+    halves and on the grid of the poolings. So an image of up to 504 x 504 pixels is covered; a larger one is measured
+    in four places.
 
     Examples
     --------
@@ -183,7 +184,7 @@ def measured_tiles(shape: Sequence[int], depth: int) -> list[Region]:
 def reflect(indices: Int[np.ndarray, " n"], size: int) -> Int[np.ndarray, " n"]:
     """Map any integer coordinates into 0..size-1 by mirroring at the borders, without repeating the edge pixel.
 
-    Index arithmetic, so that the reach may be many times the size of the image.
+    The coordinates may lie many times the size of the image away.
 
     Examples
     --------
@@ -200,7 +201,7 @@ def reflect(indices: Int[np.ndarray, " n"], size: int) -> Int[np.ndarray, " n"]:
 
 
 def read_mirrored(source: Source, region: Region) -> Shaped[np.ndarray, "C y x"]:
-    """Read (C, y, x) pixels of a region that may reach outside the image; only what is needed is read."""
+    """Read (C, y, x) pixels of a region that may reach outside the image; no other pixels are read."""
     indices = [
         reflect(np.arange(part.start, part.stop), size) for part, size in zip(region, source.shape[1:], strict=True)
     ]

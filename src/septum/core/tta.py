@@ -1,4 +1,4 @@
-"""Versions of an image to average over at prediction: rotations as in the paper, or flips and quarter-turns."""
+"""Versions of an image to average over at prediction: rotations as in the paper, or flips and quarter turns."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from septum.core.tiling import ArraySource, Source, read_mirrored
 
 
 class Version(Protocol):
-    """A change of an image, region by region, and the way back for what is predicted in it."""
+    """A transform of an image, region by region, and the inverse for what is predicted in it."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(Y, X) of the changed image."""
+        """(Y, X) of the transformed image."""
         ...
 
     def view(self, source: Source) -> Source:
-        """Return the changed image."""
+        """Return the transformed image."""
         ...
 
     def needs(self, region: Region) -> Region:
-        """Return the region of the changed image that a region of the original is made of."""
+        """Return the region of the transformed image that a region of the original depends on."""
         ...
 
     def back(self, values: np.ndarray, region: Region) -> np.ndarray:
@@ -38,10 +38,10 @@ class Version(Protocol):
 
 
 def versions(config: TtaConfig | None, shape: tuple[int, int]) -> Iterator[Version]:
-    """Yield the versions of an image of shape (Y, X); the first leaves it as it is, and is the only one without config.
+    """Yield the versions of an image of shape (Y, X). The first is the image itself, without `config` the only one.
 
-    Rotations turn by ``k * 360 / versions`` degrees about the image centre, bilinear there and back. The turned
-    image is large enough to hold all of the original; what lies outside of that is mirrored.
+    Rotations turn by ``k * 360 / versions`` degrees about the image centre, bilinear there and back. The rotated
+    image is large enough to hold all of the original; around it, the original is mirrored.
     """
     if config is not None and config.kind == "dihedral":
         for turns, mirrored in itertools.product(range(4), (False, True)):
@@ -167,7 +167,7 @@ def _sample(
 
 @dataclass(frozen=True)
 class _View:
-    """A changed image as a Source."""
+    """A transformed image as a Source."""
 
     version: Turned | Rotated
     source: Source
@@ -185,7 +185,7 @@ class _View:
 
 
 def change(version: Version, image: np.ndarray) -> np.ndarray:
-    """Return the whole changed image of a (C, Y, X) array.
+    """Return the transform of a whole (C, Y, X) array.
 
     Examples
     --------

@@ -29,7 +29,7 @@ def margin(depth: int) -> int:
 
 
 def is_admissible(size: int, depth: int) -> bool:
-    """Whether an input of this size meets an even size at every pooling and leaves at least one output pixel."""
+    """Return whether an input of this size is even at every pooling and leaves at least one output pixel."""
     return size > 2 * margin(depth) and (size - 4 * (2**depth - 1)) % 2**depth == 0
 
 
@@ -172,10 +172,10 @@ class UNet(nn.Module):
 
 
 class _PoolAndCrop(torch.autograd.Function):
-    """The two ways that a map goes on: 2x2 max pooling, and its centre. Both gradients go into one array.
+    """2x2 max pooling of a map, and its centre for the skip. Both gradients go into one array.
 
-    Autograd would fill a second one with zeros around the centre, in another order of memory, and add the two: three
-    times as long, 15 % of a narrow network's step on a CPU.
+    Autograd would add a second array with zeros around the centre, in another memory order. That takes three times as
+    long: 15 % of a narrow network's step on a CPU.
     """
 
     @staticmethod
@@ -209,8 +209,8 @@ def _double_convolution(before: int, width: int, normalization: str) -> nn.Seque
 class ImageNorm(nn.Module):
     """Normalise each channel by its mean and standard deviation over an image, then scale and shift it.
 
-    In training every sample (a patch) stands for its image. Otherwise the samples of a batch are tiles of one image:
-    the statistics are those of all of them.
+    In training the statistics are those of each sample (a patch). Otherwise the samples of a batch are tiles of one
+    image, and the statistics are those of all of them together.
     """
 
     EPSILON = 1e-5
@@ -230,10 +230,10 @@ class ImageNorm(nn.Module):
 
 
 def freeze(net: UNet, tiles: Float[Tensor, "T C Y X"]) -> UNet:
-    """Measure the layers' statistics on tiles of one image, and return the network that has them built in.
+    """Measure the layers' statistics on tiles of one image, and return a network with these statistics built in.
 
-    The result has no normalisation layers: with its statistics fixed, each is a factor and an offset per channel, which
-    go into the weights before it. So tiles of the image meet as exactly as they do without normalisation.
+    The result has no normalisation layers: with fixed statistics, each is a factor and an offset per channel, which go
+    into the weights of the convolution before it. So tiles of the image meet exactly, as without normalisation.
 
     Parameters
     ----------
@@ -287,9 +287,9 @@ def _freeze_block(block: Any, frozen: Any, parts: list[Tensor]) -> None:
 
 
 def freeze_memory(config: UNetConfig, count: int, side: int) -> int:
-    """Bytes of float32 values that `freeze` holds at its worst moment, for square tiles of `side` pixels.
+    """Return the peak memory of `freeze`, in bytes of float32 values, for square tiles of `side` pixels.
 
-    That moment is in the first level, or in the last where each tile has twice the channels.
+    The peak is in the first level, or in the last, where each tile has twice the channels.
     """
     last = side - 2 * margin(config.depth) + 4
     return 4 * config.base_channels * max((count + 1) * side**2, (2 * count + 2) * last**2)
@@ -310,7 +310,7 @@ def cropped(level: int, depth: int) -> int:
 def dropout(
     x: Float[Tensor, "N C Y X"], share: float, generators: Sequence[torch.Generator | None]
 ) -> Float[Tensor, "N C Y X"]:
-    """Set a share of the values to 0 and divide the others by what is left of 1; one generator per sample."""
+    """Set a share of the values to 0 and divide the others by 1 - share; one generator per sample."""
     masks = torch.empty_like(x)
     for mask, generator in zip(masks, generators, strict=True):
         mask.bernoulli_(1 - share, generator=generator)
@@ -396,7 +396,7 @@ def n_weights(config: UNetConfig) -> int:
 
 
 def check_stride(stride: int, depth: int) -> None:
-    """Raise ConfigError unless tiles of this stride meet without seams."""
+    """Raise ConfigError unless tiles of this stride meet exactly."""
     step = 2**depth
     if stride % step or stride < step:
         nearest = max(step, round(stride / step) * step)

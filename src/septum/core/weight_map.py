@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Float64, Integer
 
 NEGLIGIBLE = 1e-6  # separation weights below this are returned as zero
-ROWS = 256  # computed at a time, which bounds the memory
+ROWS_AT_A_TIME = 256  # bounds the memory
 
 
 def class_weights(counts: npt.ArrayLike) -> Float64[np.ndarray, " K"]:
     """Weight of each class from its number of pixels: inverse frequency, 1 for the rarest class that occurs.
 
     The w_c of Eq. 2. The paper counts "in the training data set", so the counts are sums over all training images,
-    ignored pixels left out; its formula is not given, this one is ours.
+    without ignored pixels. The paper does not give its formula; this one is ours.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def class_weights(counts: npt.ArrayLike) -> Float64[np.ndarray, " K"]:
     Returns
     -------
     (K,) float64 array
-        In 0..1; a class that never occurs gets 0, since there is nothing to learn about it.
+        In 0..1; 0 for a class that never occurs.
 
     Raises
     ------
@@ -76,8 +76,8 @@ def separation_weight(
     sigma : float, pixels
         How fast the weight falls off. The paper uses about 5.
     where : (Y, X) bool array, optional
-        Pixels that get a weight, by default the background ``labels == 0``. Training also names the border that was
-        cut out of touching instances; ``labels`` are the instances before the cut, so d1 = 0 there.
+        Pixels that get a weight. Default: the background, ``labels == 0``. Training adds the border that was cut out
+        of touching instances; `labels` are the instances before the cut, so d1 = 0 there.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def separation_weight(
     ConfigError
         If `w0` is negative or `sigma` is not positive.
     ImageError
-        If `labels` is no label image or `where` has another shape.
+        If `labels` is not a label image, or `where` has another shape.
 
     Examples
     --------
@@ -106,10 +106,12 @@ def separation_weight(
     if w0 <= NEGLIGIBLE:
         return weights
     reach = math.ceil(sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE)))  # the largest d1 + d2 that counts
-    for top in range(0, len(labels), ROWS):
+    for top in range(0, len(labels), ROWS_AT_A_TIME):
         start = max(0, top - reach)
-        rows, done = labels[start : top + ROWS + reach], slice(top, top + ROWS)
-        near, distance = _nearest_two_in_column(rows, top - start, min(top + ROWS, len(labels)) - start, reach)
+        rows, done = labels[start : top + ROWS_AT_A_TIME + reach], slice(top, top + ROWS_AT_A_TIME)
+        near, distance = _nearest_two_in_column(
+            rows, top - start, min(top + ROWS_AT_A_TIME, len(labels)) - start, reach
+        )
         _separation_weight(near, distance, wanted[done], w0, sigma, reach, weights[done])
     return weights
 

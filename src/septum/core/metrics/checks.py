@@ -35,8 +35,8 @@ def check_probabilities(probabilities: ArrayLike, name: str) -> NDArray[np.float
     probabilities = np.asarray(probabilities)
     kind = probabilities.dtype.kind
     if kind != "f":
-        cure = f"divide by {np.iinfo(probabilities.dtype).max}" if kind == "u" else "save probabilities"
-        raise ImageError(f"{name} holds {probabilities.dtype} values, expected floats in 0..1; {cure}")
+        fix = f"divide by {np.iinfo(probabilities.dtype).max}" if kind == "u" else "save probabilities"
+        raise ImageError(f"{name} holds {probabilities.dtype} values, expected floats in 0..1; {fix}")
     low, high = (probabilities.min(), probabilities.max()) if probabilities.size else (0.0, 0.0)
     if np.isnan(low):
         raise ImageError(
@@ -44,8 +44,8 @@ def check_probabilities(probabilities: ArrayLike, name: str) -> NDArray[np.float
             "mark pixels without a prediction with an ignore mask"
         )
     if low < 0 or high > 1:
-        cure = "divide 8-bit values by 255" if low >= 0 and high <= 255 else "give probabilities instead of logits"
-        raise ImageError(f"{name} runs from {low:g} to {high:g}, expected 0..1; {cure}")
+        fix = "divide 8-bit values by 255" if low >= 0 and high <= 255 else "give probabilities instead of logits"
+        raise ImageError(f"{name} runs from {low:g} to {high:g}, expected 0..1; {fix}")
     return probabilities.astype(np.float32, copy=False)
 
 

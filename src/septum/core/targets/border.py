@@ -1,4 +1,4 @@
-"""The paper's representation of instances: foreground, with a border of background cut between touching ones."""
+"""The paper's target for instances: foreground, with a border of background cut between touching instances."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def encode(labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
     Raises
     ------
     ImageError
-        If `labels` is no label image.
+        If `labels` is not a label image.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def encode(labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
 
 
 def ambiguous(labels: npt.ArrayLike, unknown: Bool[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
-    """Return no pixel: only the outermost of an instance beside what is not annotated might be border."""
+    """Return no pixel: only the outermost pixels of an instance beside unannotated ones could be border."""
     return np.zeros(unknown.shape, bool)
 
 
@@ -76,7 +76,7 @@ def seeds(probabilities: Float[np.ndarray, "2 Y X"], decoding: Decoding) -> Bool
 def extend(
     components: Int32[np.ndarray, "Y X"], probabilities: Float[np.ndarray, "2 Y X"], decoding: Decoding
 ) -> Int32[np.ndarray, "Y X"]:
-    """Give each component its part of the separation border back.
+    """Return to each component its part of the separation border.
 
     For instances at least five pixels wide (unions of 5x5 squares whose centres are 8-connected) nothing is lost, and
     decoding what was encoded gives the labels, up to the numbers, except where two classes cannot say it: a gap of
@@ -95,7 +95,7 @@ def extend(
     probabilities : (2, Y, X) array
         Of background and foreground.
     decoding : Decoding
-        Where foreground is less certain than a seed has to be, components first grow into it by `decoding.reach` steps.
+        If `foreground` is below `seed`, components first grow into that foreground by `reach` steps.
 
     Returns
     -------
@@ -113,12 +113,12 @@ def reach(decoding: Decoding) -> int:
 
 
 def needed_reach(labels: npt.ArrayLike) -> int:
-    """Return how far objects may grow into less certain foreground: a margin that does not depend on the labels."""
+    """Return 5: how far objects may grow into less certain foreground, whatever the labels."""
     return 5
 
 
 def give_border_back(components: Int32[np.ndarray, "Y X"]) -> Int32[np.ndarray, "Y X"]:
-    """Extend components by the background pixels that `encode` may have cut off them.
+    """Extend components by the background pixels that `encode` may have cut off.
 
     Every background pixel beside exactly one component is offered to it. It is kept if `encode` would cut it off again,
     because it touches a pixel offered to another, unless it sticks out: pixels given back lie in a 3x3 square of their

@@ -1,4 +1,4 @@
-"""Every pixel's class as it is: for semantic segmentation, and for masks of a single kind of object."""
+"""A target for classes: the class of every pixel, for semantic segmentation and for masks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def n_classes(largest_label: int) -> int:
 
 
 def encode(labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
-    """Return the class ids as they are, checked.
+    """Check the class ids and return them unchanged.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def encode(labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
     Raises
     ------
     ImageError
-        If `labels` is no label image or has an id above 255.
+        If `labels` is not a label image or has an id above 255.
 
     Examples
     --------
@@ -56,11 +56,11 @@ def encode(labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
     if labels.size and labels.max() > LARGEST_CLASS_ID:
         raise ImageError(
             f"class ids must lie in 0..{LARGEST_CLASS_ID}, got {labels.max()}; "
-            "if touching objects have numbers of their own, these are instances: leave out kind='classes'"
+            "if each object has its own number, these are instances: leave out kind='classes'"
         )
     return labels.astype(np.uint8)
 
 
 def ambiguous(labels: npt.ArrayLike, unknown: Bool[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
-    """Return no pixel: what a pixel is does not depend on others."""
+    """Return no pixel: the class of a pixel does not depend on others."""
     return np.zeros(unknown.shape, bool)

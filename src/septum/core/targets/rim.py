@@ -1,4 +1,4 @@
-"""Instances by their cores: a core deep inside each, a rim around it, background; cores do not touch."""
+"""A target for instances: a core deep inside each instance and a rim around it. Cores do not touch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from septum.core.region import clip, expand
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int32, UInt8
 
-BEND = 1.25  # ways inside an object may be longer than straight lines
-CORE = 0.4  # a pixel belongs to the core from this share of the instance's largest depth on
+DETOUR = 1.25  # paths inside an object may be longer than straight lines
+CORE = 0.4  # a pixel of the core has at least this share of the instance's largest depth
 
 loss = weighted_cross_entropy
 
@@ -35,8 +35,8 @@ def encode(labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
 
     The depth of a pixel is its Euclidean distance to the nearest pixel of anything else inside the image; the core is
     where it is at least `CORE` of the instance's largest. So every instance has a core, however small, and the cores of
-    touching instances are kept apart by two rims: one wrong pixel merges nothing. Of a number in several places each
-    piece is an instance.
+    touching instances are kept apart by two rims: a single wrong pixel merges nothing. If a number occurs in several
+    pieces, each piece is an instance.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def encode(labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
     Raises
     ------
     ImageError
-        If `labels` is no label image.
+        If `labels` is not a label image.
 
     Examples
     --------
@@ -63,14 +63,14 @@ def encode(labels: npt.ArrayLike) -> UInt8[np.ndarray, "Y X"]:
 
 
 def ambiguous(labels: npt.ArrayLike, unknown: Bool[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
-    """Return the pixels of instances that would change class if the instance went on into what is not annotated.
+    """Return the pixels of instances that would change class if the instance continued into unannotated pixels.
 
-    There an instance may end or be cut, as by the edge of an annotated square, which is no outline of its own.
+    There an instance may be cut, for example by the edge of an annotated square; that edge is not its outline.
 
     Examples
     --------
     >>> labels, unknown = np.repeat([[0, 1, 1, 1, 1, 1, 1, 1, 0]], 9, axis=0), np.zeros((9, 9), bool)
-    >>> unknown[:, 8] = True  # if the instance goes on there, column 7 is core, and column 2 no longer deep enough
+    >>> unknown[:, 8] = True  # if the instance continues there, column 7 is core, and column 2 no longer deep enough
     >>> ambiguous(labels, unknown)[4].astype(int)
     array([0, 0, 1, 0, 0, 0, 0, 1, 0])
     """
@@ -80,7 +80,7 @@ def ambiguous(labels: npt.ArrayLike, unknown: Bool[np.ndarray, "Y X"]) -> Bool[n
 
 
 def _encode(labels: Labels, unknown: Mask) -> npt.NDArray[np.uint8]:
-    """Rims and cores, if pixels that are not annotated are no outline of anything, just as the image's edge."""
+    """Rims and cores; neither unannotated pixels nor the edge of the image count as an outline."""
     classes: npt.NDArray[np.uint8] = (labels > 0).astype(np.uint8)
     pieces = measure.label(labels, connectivity=2)
     for piece, box in enumerate(ndimage.find_objects(pieces), start=1):
@@ -150,4 +150,4 @@ def needed_reach(labels: npt.ArrayLike) -> int:
     for number, box in enumerate(ndimage.find_objects(numbered), start=1):
         inside = numbered[box] == number
         farthest = max(farthest, ndimage.distance_transform_edt(~(inside & core[box]))[inside].max())
-    return math.ceil(farthest * BEND)
+    return math.ceil(farthest * DETOUR)
