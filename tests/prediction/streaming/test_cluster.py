@@ -1,6 +1,7 @@
 import os
 import signal
 import socket
+import sys
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_an_error_in_a_worker_is_raised_here(inputs, tmp_path, client):
     plan_small_tiles(*inputs, tmp_path / "out", PART)
     job = Job(tmp_path / "out" / "a_work")
     inputs[1].write_bytes(inputs[1].read_bytes()[:9_000])
-    with pytest.raises(ImageError, match=r"a\.tif is damaged or cut short"):
+    with pytest.raises(ImageError, match=r"a\.tif is damaged or truncated"):
         list(run_on(client, job))
 
 
@@ -102,3 +103,9 @@ def test_a_scheduler_that_does_not_answer(inputs, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=f"no dask scheduler answers at {address}; start one with"):
         stream(*inputs, tmp_path / "out", StreamOptions(cluster=address))
     assert (tmp_path / "out" / "a_work" / "plan.json").exists()
+
+
+def test_without_dask_the_error_says_how_to_install_it(inputs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ConfigError, match=r"several workers need dask\.distributed; install it with pip install dist"):
+        stream(*inputs, tmp_path / "out", StreamOptions(workers=2))
