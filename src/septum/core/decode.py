@@ -15,11 +15,11 @@ from septum.core.targets import INSTANCE_TARGETS
 from septum.errors import ImageError
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int32
+    from jaxtyping import Bool, Float, Int32, Real
 
 
 def decode(
-    target: str, probabilities: Float[np.ndarray, "... Y X"], decoding: Decoding | None = None
+    target: str, probabilities: Real[np.ndarray, "... Y X"], decoding: Decoding | None = None
 ) -> Int32[np.ndarray, "Y X"]:
     """Turn the probabilities of a whole image into labels.
 

@@ -39,7 +39,9 @@ def client(monkeypatch):
     monkeypatch.setattr(cluster.torch, "set_num_threads", lambda number: calls.append(number))
     monkeypatch.setattr(cluster, "limit_allocator_cache", lambda: calls.append("limited"))
     with (
-        distributed.LocalCluster(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as local,
+        distributed.LocalCluster(
+            processes=False, n_workers=1, threads_per_worker=1, scheduler_kwargs={"dashboard_address": ":0"}
+        ) as local,
         distributed.Client(local) as client,
     ):
         client.calls = calls

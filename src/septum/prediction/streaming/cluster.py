@@ -103,6 +103,7 @@ def connect(address: str | None, workers: int) -> Iterator[Any]:
             threads_per_worker=1,
             memory_limit=None,
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": ":0"},  # any free port
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,
