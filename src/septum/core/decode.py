@@ -39,7 +39,7 @@ def decode(
     target : str
         A key of `septum.core.targets.TARGETS`.
     probabilities : (K, Y, X) array
-        Probabilities of the target's classes.
+        Probabilities of the target's classes. Classes also take them as stored, in 0..255.
     decoding : Decoding, optional
         Thresholds and sizes.
 
