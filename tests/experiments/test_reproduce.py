@@ -117,6 +117,7 @@ def test_each_video_is_tested_by_what_learned_from_the_other(cell_data):
         assert {sample.group for sample in fold.train().samples} == {other}
 
 
+@pytest.mark.slow  # the quick ones are in test_em.py
 def test_em_scores_are_those_of_all_unseen_slices_together(em_data, em_done):
     output, done = em_done
     truth, maps = [], []
@@ -139,6 +140,7 @@ def test_em_scores_are_those_of_all_unseen_slices_together(em_data, em_done):
     ]
 
 
+@pytest.mark.slow  # the quick ones are in test_em.py
 def test_the_stack_for_the_challenge_is_what_the_network_says_with_white_interior(em_data, em_done):
     output, done = em_done
     stack = tifffile.imread(output / SUBMISSION)
@@ -188,7 +190,7 @@ def test_seg_is_what_another_implementation_finds_in_the_files(cell_data, cells_
     assert done.tables[0].rows[-1][1:4] == pytest.approx([*segs, np.mean(segs)])
 
 
-@pytest.mark.parametrize("which", ["em_done", "cells_done"])
+@pytest.mark.parametrize("which", [pytest.param("em_done", marks=pytest.mark.slow), "cells_done"])
 def test_the_report_begins_with_the_papers_numbers_and_shows_its_figures(which, request):
     output, done = request.getfixturevalue(which)
     page = (output / "report.html").read_text()
