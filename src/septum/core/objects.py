@@ -135,10 +135,7 @@ def sums_of_objects(
     ids, which = np.unique(labels[rows, columns], return_inverse=True)
 
     def total(weights: np.ndarray) -> np.ndarray:
-        sums: np.ndarray = np.bincount(which, weights, len(ids)).astype(
-            np.float64
-        )  # without objects it counts integers
-        return sums
+        return np.bincount(which, weights, len(ids)).astype(np.float64)  # integers where there are no objects
 
     areas = np.bincount(which, minlength=len(ids))
     # whole numbers below 2**53, so that the sums in float64 are exact
