@@ -377,7 +377,6 @@ def test_a_scheduler_that_does_not_answer_or_has_no_workers(model, tmp_path, mon
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_an_error_in_a_worker_is_one_sentence(model, tmp_path):
     pytest.importorskip("distributed")
     path, _ = broken_strip(tmp_path, "zarr")
