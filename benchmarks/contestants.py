@@ -2,9 +2,9 @@
 
     PYTHON benchmarks/contestants.py NAME TASK.npz OUT.npz SECONDS SEED
 
-TASK holds the training images_N (C, Y, X), labels_N (Y, X) and ignore_N (where not annotated), and test_N. OUT holds
-result_N and `about`, a record of the training. The clock runs from the first use of the training images to the last
-step. Imports, nnU-Net's planning, the choice of a peer's precision and prediction are not counted. All contestants
+TASK contains the training images_N (C, Y, X), labels_N (Y, X) and ignore_N (where not annotated), and test_N. OUT
+contains result_N and `about`, a record of the training. The clock runs from the first use of the training images to the
+last step. Imports, nnU-Net's planning, the choice of a peer's precision and prediction are not counted. All contestants
 respect OMP_NUM_THREADS. The learning rates of the PyTorch peers decay over the given time, as they do over the steps in
 their own schedules. Their convolutions run in bfloat16, channels last, if a few steps of that are faster on this
 machine than a few in float32.

@@ -71,8 +71,8 @@ def measure(data: Path, limit: str | None, options: list[str]) -> dict[str, Any]
         if code:
             return {"refused": said.strip().splitlines()[-1]}
         run = RunFolder(Path(folder) / "run").config()
-    told = {"batch": run.train.batch, "patch": run.train.patch, "threads": run.threads}
-    return {"peak": peak, **told, "streamed": "it is streamed" in said}
+    settings = {"batch": run.train.batch, "patch": run.train.patch, "threads": run.threads}
+    return {"peak": peak, **settings, "streamed": "it is streamed" in said}
 
 
 def main() -> None:
