@@ -92,7 +92,7 @@ def train(
     ------
     ConfigError
         An unknown recipe, setting or device; a value out of range; neither `budget` nor `steps`, or both; `output`
-        already holds a run.
+        already contains a run.
     DatasetError
         Images and labels do not fit together, or nothing can be learned from them.
     ImageError

@@ -220,7 +220,7 @@ class TrainConfig(Settings):
     weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential average of the weights; 0: no average."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the convolutions in training; the weights themselves are float32."""
+    """Number format of the convolutions in training; the weights themselves are float32."""
     patch: Count = 260
     """Wanted output pixels per side of a training patch; the next admissible size is used."""
     batch: Count = 1

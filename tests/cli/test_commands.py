@@ -275,7 +275,7 @@ def test_one_small_image_is_trained_on(tmp_path):
     write_labels(tmp_path / "a_labels.tif", labels)
     outcome = run("train", tmp_path, "--output", tmp_path / "run", *TINY)
     assert outcome.code == 0, outcome.err
-    assert "a single image: rows" in outcome.err
+    assert "part of the single image is held out for validation (rows" in outcome.err
 
 
 def test_a_budget_shorter_than_the_probe_is_refused_with_one_that_is_not(data, tmp_path):
@@ -296,7 +296,7 @@ def test_a_device_that_is_not_there_is_refused(data, trained, tmp_path, image, m
 def test_training_into_a_folder_that_holds_a_run_is_refused(data, trained):
     before = files(trained)
     outcome = run("train", data, "--output", trained, *TINY)
-    assert_refused(outcome, "run already holds a run; continue it with --resume or choose another --output")
+    assert_refused(outcome, "run already contains a run; continue it with --resume or choose another --output")
     assert files(trained) == before
 
 
@@ -381,7 +381,9 @@ def test_inputs_that_are_no_images_are_refused(trained, tmp_path):
         outcome = run("predict", trained, tmp_path / given, "--output", tmp_path / "out")
         assert_refused(outcome, *fragments)
     outcome = run("predict", trained, tmp_path / "rgb.png", tmp_path / "x" / "rgb.tif", "--output", tmp_path / "out")
-    assert_refused(outcome, "rgb.png and", "rgb.tif would write results of the same names; use an --output for each")
+    assert_refused(
+        outcome, "rgb.png and", "rgb.tif would write results with the same names; use a separate --output for each"
+    )
     assert files(tmp_path) == before
 
 
@@ -557,7 +559,7 @@ def test_a_final_training_is_on_everything_and_carries_the_scores_of_the_run(dat
     assert run("train", data, "--output", tmp_path / "run", *TINY, "--final").code == 0
     before, final = septum.load(trained).card, septum.load(tmp_path / "run").card
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
-    assert final.held_out == f"scores of the run before the final training: {before.held_out}"
+    assert final.held_out == f"scores from before the final training: {before.held_out}"
     assert (final.config, final.scores, final.data) == (before.config, before.scores, before.data)
     one, other = (read_tensors(folder / "model.safetensors")[0] for folder in (trained, tmp_path / "run" / "final"))
     assert not torch.equal(one["output.weight"], other["output.weight"])
@@ -580,7 +582,7 @@ def test_a_final_training_after_half_a_run_or_with_other_settings_is_refused(dat
     config["train"]["steps"] = 4  # one more than were done
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     outcome = run("train", data, "--output", tmp_path / "run", *TINY[2:], "--steps", 4, "--final")
-    assert_refused(outcome, "run already holds a run; continue it with --resume or choose another --output")
+    assert_refused(outcome, "run already contains a run; continue it with --resume or choose another --output")
 
 
 def test_another_seed_is_another_network(data, trained, tmp_path):

@@ -282,7 +282,7 @@ def test_a_label_of_unannotated_pixels_that_cannot_be_is_refused(tmp_path):
     for command in (["check", data], ["train", data, "--output", tmp_path / "run", *TINY]):
         assert_refused(
             run(*command, "--unlabeled", 255),
-            "no pixel has label 255, which --unlabeled names, found labels 0, 1, 2, 3; choose one",
+            "no pixel has label 255 (--unlabeled), found labels 0, 1, 2, 3; choose one",
         )
         assert_refused(
             run(*command, "--unlabeled", 0, "--kind", "instances"),
@@ -293,7 +293,7 @@ def test_a_label_of_unannotated_pixels_that_cannot_be_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("count", "said"), [
-    (1, "a single image: rows"),
+    (1, "part of the single image is held out for validation (rows"),
     (2, "1 of 2 images held out for validation: 1"),
     (3, "1 of 3 images held out for validation: 2"),
     (5, "1 of 5 images held out for validation: 4"),
@@ -306,7 +306,7 @@ def test_a_training_from_few_images_needs_no_special_flag_and_says_what_its_scor
     card = load(tmp_path / "run").card
     assert card.held_out.startswith(said)
     assert card.held_out in outcome.err
-    assert ("guard of" in card.held_out) == ("optimistic" in card.held_out) == (count == 1)
+    assert ("guard strip of" in card.held_out) == ("optimistic" in card.held_out) == (count == 1)
     assert set(card.scores) == {"score", "f1", "mean_matched_iou"}
     page = run("report", tmp_path / "run")
     assert page.code == 0, page.err

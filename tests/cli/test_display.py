@@ -131,7 +131,8 @@ PREDICTION = [
             "4 tiles",
             "12 s",
             "b.tif: 1 object",
-            "b.tif: 2 regions verified, largest difference 0.003000 (stored to +-0.002000), 2 differing labels",
+            "b.tif: 2 regions verified, largest difference 0.003000 (rounded to +-0.002000 when stored), "
+            "2 differing labels",
         ],
         ("", None),
     ),

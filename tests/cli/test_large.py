@@ -216,7 +216,7 @@ def test_a_budget_that_is_too_small_names_one_that_works(model, tmp_path):
 
 
 def broken_strip(folder, form):
-    """An image whose data are broken in the middle, and how to mend it."""
+    """An image whose data are broken in the middle, and how to repair it."""
     if form == "tiff":
         path = folder / "a.tif"
         tifffile.imwrite(path, picture(), rowsperstrip=8, compression="zlib")
@@ -234,11 +234,11 @@ def broken_strip(folder, form):
 
 @pytest.mark.parametrize("form", ["tiff", "zarr"])
 def test_broken_data_in_the_middle(model, tmp_path, form):
-    path, mend = broken_strip(tmp_path, form)
+    path, repair = broken_strip(tmp_path, form)
     outcome = run("predict", model, path, "--output", tmp_path / "out", "--format", "zarr")
     assert_refused(outcome, path.name, "is damaged or", "cannot be decoded", "copy")
     assert (tmp_path / "out" / "a_work" / "plan.json").exists()
-    mend()  # the brightness could not be measured, so that nothing depends on the image as it was
+    repair()  # the brightness could not be measured, so that nothing depends on the image as it was
     predict(model, path, tmp_path / "out")
     predict(model, path, tmp_path / "whole")
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
@@ -401,5 +401,5 @@ def test_results_without_their_plan_are_refused(model, tmp_path):
     for one in images:
         tifffile.imwrite(one, picture())
     assert_refused(
-        run("predict", model, *images, "--output", tmp_path / "out"), "would write results of the same names"
+        run("predict", model, *images, "--output", tmp_path / "out"), "would write results with the same names"
     )

@@ -141,7 +141,7 @@ def test_grey_saved_as_rgb_is_one_channel_only_if_all_images_are_grey():
     assert "greyscale saved as RGB in 1 of 2 images: read as one channel" in dataset.notes
     dataset = from_arrays([grey, colour], LABELS[:2])
     assert [len(sample.image) for sample in dataset.samples] == [3, 3]
-    assert "greyscale saved as RGB in 1 of 2 images: kept, as others have colours" in dataset.notes
+    assert "greyscale saved as RGB in 1 of 2 images: kept as RGB, because other images are in colour" in dataset.notes
 
 
 def test_rois_are_instances_even_when_there_is_one(tmp_path):
@@ -272,7 +272,7 @@ def test_instances_may_have_a_label_for_unannotated_pixels(tmp_path):
 def test_an_impossible_unlabeled_value_is_refused(tmp_path):
     folder_of(tmp_path, labels=scribbles())
     with pytest.raises(
-        DatasetError, match=r"no pixel has label 255, which --unlabeled names, found labels 0, 1, 2, 3; choose one"
+        DatasetError, match=r"no pixel has label 255 \(--unlabeled\), found labels 0, 1, 2, 3; choose one"
     ):
         load_dataset(tmp_path, unlabeled=255)
     with pytest.raises(

@@ -392,7 +392,7 @@ def test_a_file_of_an_ome_set_has_its_own_frames(by, alone, tmp_path):
         assert image.grid == (("T", expected.shape[0]), ("Z", expected.shape[1]))
         np.testing.assert_array_equal([frame.read()[0] for frame in image.frames], expected.reshape(-1, 20, 30))
         files = array.shape[by]
-        assert f"one of {files} files of an OME-TIFF set, only its own frames" in image.description
+        assert f"one of {files} files of an OME-TIFF set, only its own frames are read" in image.description
 
 
 def test_a_file_of_an_ome_set_with_frames_from_all_over_is_refused(tmp_path):

@@ -878,9 +878,9 @@ def test_the_csv_has_a_line_per_object():
 
 
 def test_progress_is_told_image_by_image():
-    told = []
-    evaluate_arrays(*many(3), progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    calls = []
+    evaluate_arrays(*many(3), progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
 @pytest.mark.parametrize("what", ["predictions", "probabilities", "images"])

@@ -66,10 +66,15 @@ def test_the_results_of_predict_are_paired_with_labels_ignore_and_images_beside_
         ),
         ("cells/labels/a10_mask.png", "out/a10_labels.tif", None, "cells/ignore/a10.tif", None, None),
     ]
-    assert found.rule == "2 predictions matched by name, 1 with ignore masks, 1 with probabilities"
+    assert found.rule == "2 predictions matched by name, 1 with an ignore mask, 1 with probabilities"
     write(tmp_path, "out/a10_probabilities.tif")
     rule = cases_from_files(tmp_path / "out", tmp_path / "cells").rule
-    assert rule == "2 predictions matched by name, 1 with ignore masks, all with probabilities"
+    assert rule == "2 predictions matched by name, 1 with an ignore mask, all with probabilities"
+
+
+def test_what_comes_with_a_single_prediction_is_not_counted(tmp_path):
+    write(tmp_path, "out/a_labels.tif", "out/a_probabilities.tif", "cells/labels/a.tif")
+    assert cases_from_files(tmp_path / "out", tmp_path / "cells").rule == "out against labels, with probabilities"
 
 
 def test_numbers_in_names_count_as_numbers(tmp_path):
@@ -107,7 +112,7 @@ def test_a_file_finds_its_partner_in_a_folder(tmp_path):
         found = cases_from_files(*given)
         assert files_of(found.images, tmp_path) == [("truth/a.tif", "out/a_labels.tif", None, None, None, None)]
     message = refused(write(tmp_path, "c.tif") / "c.tif", tmp_path / "truth")
-    assert message.endswith(f"has no truth of the same name in {tmp_path / 'truth'}; give the file of its truth")
+    assert message.endswith(f"has no truth of the same name in {tmp_path / 'truth'}; give the truth file itself")
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])

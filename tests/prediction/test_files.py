@@ -155,7 +155,8 @@ def test_inputs_without_images_are_refused(tmp_path):
 def test_two_images_that_would_write_the_same_results_are_refused(one, other, tmp_path):
     paths = [tmp_path / "x" / one, tmp_path / "y" / other]
     with pytest.raises(
-        ImageError, match=f"x/{one} and .*y/{other} would write results of the same names; use an --output for each"
+        ImageError,
+        match=f"x/{one} and .*y/{other} would write results with the same names; use a separate --output for each",
     ):
         list_inputs(paths)
 

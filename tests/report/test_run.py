@@ -108,16 +108,16 @@ def test_the_page_says_what_was_trained_on_what_when_and_how_long(run, trained):
     when = time.mktime((2026, 3, 7, 9, 5, 0, 0, 0, -1))
     os.utime(run.log_file, (when, when))
     card, page = load(run.path).card, page_of(run)
-    told = about(page)
-    assert told["data"] == str(trained / "cells")
-    assert told["training images"] == "8: 0, 1, 2, 3, 4, 5, 6, 7"
-    assert told["scores measured on"] == card.held_out == "2 of 10 images held out for validation: 8 to 9"
-    assert told["steps"] == "80 of 80 planned"
-    assert told["best step"] == (
+    shown = about(page)
+    assert shown["data"] == str(trained / "cells")
+    assert shown["training images"] == "8: 0, 1, 2, 3, 4, 5, 6, 7"
+    assert shown["scores measured on"] == card.held_out == "2 of 10 images held out for validation: 8 to 9"
+    assert shown["steps"] == "80 of 80 planned"
+    assert shown["best step"] == (
         f"{card.step} (panoptic quality {card.scores['score']:.4f}); the model has the weights of this step"
     )
-    assert told["finished"] == "7 March 2026, 09:05"
-    assert told["duration"] == f"{int(seconds) + 1} s"
+    assert shown["finished"] == "7 March 2026, 09:05"
+    assert shown["duration"] == f"{int(seconds) + 1} s"
     assert f"80 steps in {int(seconds) + 1} s, finished on 7 March 2026, 09:05" in page.text
     assert "Training report: run" in page.text
 

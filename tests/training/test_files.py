@@ -223,7 +223,7 @@ def test_a_final_training_after_a_run_that_ended_early_takes_as_many_steps_as_th
         patch.setattr("septum.training.fit.OVERTIME", 0.0)
         train(tmp_path / "data", tmp_path / "run", steps=None, budget=5.0, begin=0.0)
     records, _ = train(tmp_path / "data", tmp_path / "run", resume=True, final=True, steps=None, changes={})
-    assert Notice("final training on all images, 1 step; its scores are those of the run before") in records
+    assert Notice("final training on all images, 1 step; its scores are those of the earlier run") in records
     assert RunFolder(tmp_path / "run" / "final").last_step() == 1
     page = report.report_run(tmp_path / "run").read_text()
     assert ">1 of " in page
@@ -236,7 +236,7 @@ def test_the_report_of_a_final_training_says_that_nothing_was_held_out_and_whose
     train(tmp_path / "data", tmp_path / "run", final=True)
     page = report.report_run(tmp_path / "run" / "final").read_text()
     judged_on = RunFolder(tmp_path / "run").config().held_out
-    assert f"scores of the run before the final training: {judged_on}" in page
+    assert f"scores from before the final training: {judged_on}" in page
     assert "No pictures: nothing was held out" in page
 
 

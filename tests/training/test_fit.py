@@ -86,10 +86,10 @@ def test_stopped_after_any_step_and_resumed_equals_never_stopped(tmp_path, optim
     assert model.card == whole.card
     assert all(torch.equal(a, b) for a, b in zip(model.net.parameters(), whole.net.parameters(), strict=True))
 
-    def told(records):
+    def described(records):
         return [(r.step, r.loss) for r in records if isinstance(r, StepDone)]
 
-    assert told(records) == told(expected)
+    assert described(records) == described(expected)
 
     def log(folder):
         return [{k: v for k, v in r.items() if k != "seconds"} for r in RunFolder(tmp_path / folder).records()]
@@ -354,7 +354,8 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
     run_to_the_end(
         fit(TrainingRequest(dataset, small_config(dataset, steps=2), tmp_path / "run", held_out=hold_out(dataset)))
     )
-    with pytest.raises(ConfigError, match="already holds a run; continue it with --resume or choose another --output"):
+    message = "already contains a run; continue it with --resume or choose another --output"
+    with pytest.raises(ConfigError, match=message):
         next(
             fit(TrainingRequest(dataset, small_config(dataset, steps=2), tmp_path / "run", held_out=hold_out(dataset)))
         )
@@ -395,7 +396,7 @@ def test_a_collapsed_network_starts_again_once_and_equals_one_started_with_a_ten
     (change,) = [record for record in records if isinstance(record, Changed)]
     assert change.step == 0
     assert re.fullmatch(
-        r"up to step \d+, all pixels got the same answer for 25 steps; starting again with a tenth of the "
+        r"up to step \d+, every pixel got the same prediction for 25 steps; starting again with a tenth of the "
         r"learning rate, 0.01, for 40 steps",
         change.text,
     )
@@ -456,7 +457,7 @@ def test_with_a_budget_a_run_starts_again_for_the_time_that_is_left(tmp_path):
 def test_a_network_that_collapses_twice_stops_the_run_with_a_fix(tmp_path):
     dataset = small_dataset()
     config = small_config(dataset, steps=60, **{**DEADLY, "learning_rate": 10.0})
-    message = r"got the same answer for 25 steps; set a learning rate below 1, the one last tried, with --set"
+    message = r"got the same prediction for 25 steps; set a learning rate below 1, the one last tried, with --set"
     with pytest.raises(ConfigError, match=message):
         run_to_the_end(fit(TrainingRequest(dataset, config, tmp_path / "run", held_out=hold_out(dataset))))
 

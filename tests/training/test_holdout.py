@@ -42,7 +42,7 @@ def test_a_quarter_of_the_only_image_is_held_out_with_a_guard_of_one_object_diam
         ]
     )
     assert apart.min() == diameter + 1
-    assert f"guard of {diameter} pixels" in kept.description
+    assert f"guard strip of {diameter} pixels" in kept.description
     assert "optimistic" in kept.description
 
 
@@ -86,9 +86,9 @@ def test_if_every_image_is_needed_for_training_a_block_of_one_is_held_out(empty)
     assert kept.trains_on(0)
     assert kept.trains_on(1)
     assert kept.description == (
-        f"each image is the only one with some class, or with objects, so of image {1 - empty} rows 0-59, columns 0-19 "
-        "are held out for validation, with a guard of 12 pixels; validating on part of a training image gives "
-        "optimistic scores"
+        f"each image is the only one with some class or with objects, so part of image {1 - empty} is held out for "
+        "validation (rows 0-59, columns 0-19, plus an unused guard strip of 12 pixels); validating on part of a "
+        "training image gives optimistic scores"
     )
 
 
@@ -138,7 +138,7 @@ def test_the_guard_of_a_block_is_as_wide_as_a_component_of_a_class_not_as_all_of
     for n, (y, x) in enumerate(np.ndindex(8, 8)):
         labels[25 * y + 5 : 25 * y + 15, 25 * x + 5 : 25 * x + 15] = 1 + n % 2
     kept = hold_out(from_arrays(labels * 9.0, labels, kind="classes"))
-    assert "guard of 11 pixels" in kept.description  # 2 * sqrt(100 / pi)
+    assert "guard strip of 11 pixels" in kept.description  # 2 * sqrt(100 / pi)
     block, guarded = kept.blocks[0], kept.guards[0]
     assert sum(np.subtract(shape_of(guarded), shape_of(block))) == 11
 

@@ -190,7 +190,7 @@ def test_a_training_never_holds_more_than_it_may(tmp_path):
     assert run.changes[0].startswith("to fit into memory, a step has 1 patch of ")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="what the process itself holds is known on Linux only")
+@pytest.mark.skipif(sys.platform != "linux", reason="what the process itself uses is known on Linux only")
 def test_a_training_that_cannot_fit_is_refused_before_it_holds_what_it_may_not(tmp_path):
     """A real process; the weights of this network, and what an optimiser keeps of them, are the larger part."""
     image, labels = cells((100, 100), 5, 0, diameter=16)
@@ -213,7 +213,7 @@ def test_a_training_that_cannot_fit_is_refused_before_it_holds_what_it_may_not(t
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="what the process itself holds is known on Linux only")
+@pytest.mark.skipif(sys.platform != "linux", reason="what the process itself uses is known on Linux only")
 @pytest.mark.parametrize("normalization", ["none", "image"])
 def test_a_streamed_prediction_never_holds_more_than_it_may_and_uses_what_it_may(tmp_path, normalization):
     """A real process; the image is low and wide, so that memory decides over its tiles."""

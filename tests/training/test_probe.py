@@ -69,7 +69,7 @@ def test_a_step_that_runs_out_of_memory_in_the_probe_is_tried_smaller(begin, mon
 
 def test_a_memory_limit_for_several_processes_is_refused(begin):
     message = (
-        "--max-memory limits a single process; with several, leave it out and use smaller patches by --set patch=N"
+        "--max-memory limits a single process; with several, leave it out and use smaller patches with --set patch=N"
     )
     with pytest.raises(ConfigError, match=message):
         begin(max_memory=10**9, processes=Processes(0, 2))

@@ -113,7 +113,7 @@ def test_two_processes_can_continue_the_run_of_one(folder):
 def test_more_processes_than_samples_of_a_step_are_refused(folder):
     dataset = load_dataset(folder / "data")
     config = recipe("fast", dataset, torch.device("cpu"), {**SETTINGS, "batch": 1})
-    message = "a batch of 1 is too small for 2 processes; give each process a patch per step by --set batch=2"
+    message = "a batch of 1 is too small for 2 processes; give each process a patch per step with --set batch=2"
     with pytest.raises(ConfigError, match=message):
         next(
             fit(TrainingRequest(dataset, config, folder / "run", held_out=hold_out(dataset), processes=TwoAlike(0, 2)))

@@ -206,5 +206,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_a_log_that_cannot_be_written_is_named(run):
     run.log_file.unlink()
     run.log_file.mkdir()
-    with pytest.raises(OutputError, match=r"cannot write .*log.jsonl \(Is a directory\); make room and continue with"):
+    message = r"cannot write .*log.jsonl \(Is a directory\); free some space and continue with"
+    with pytest.raises(OutputError, match=message):
         run.log({"step": 1})

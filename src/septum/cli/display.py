@@ -114,7 +114,8 @@ class PredictionDisplay(Display):
                     differing = sum(one.differing for one in certificates)
                     print(
                         f"{path.name}: {count(len(certificates), 'region')} verified, largest difference "
-                        f"{worst.difference:.6f} (stored to +-{worst.rounding:.6f}), {differing} differing labels"
+                        f"{worst.difference:.6f} (rounded to +-{worst.rounding:.6f} when stored), "
+                        f"{differing} differing labels"
                     )
 
     def say_all(self, notes: tuple[str, ...]) -> None:

@@ -39,7 +39,7 @@ def demo(
     rows = [[name, f"{value:.3f}"] for name, value in result.scores.items()]
     print(table(["score on the unseen right half", "value"], rows))
     print(f"report: {result.report}")
-    print(f"next: septum predict {output / 'run'} IMAGES --output masks, or septum train with images of your own")
+    print(f"next: septum predict {output / 'run'} IMAGES --output masks, or septum train with your own images")
 
 
 def reproduce(

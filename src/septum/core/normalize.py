@@ -197,7 +197,9 @@ class _Passes:
 
     def _some(self, n: int) -> int:
         if not n:
-            raise ImageError(f"the mask of {self.name} is zero everywhere; make it non-zero where to measure")
+            raise ImageError(
+                f"the mask of {self.name} is zero everywhere; make it non-zero where to measure brightness"
+            )
         return n
 
 

@@ -119,7 +119,7 @@ class Rotated:
 
 
 def rotated_shape(shape: tuple[int, int], angle: float) -> tuple[int, int]:
-    """Return the smallest (Y, X) that holds an image of this shape turned about its centre.
+    """Return the smallest (Y, X) that contains an image of this shape turned about its centre.
 
     Examples
     --------

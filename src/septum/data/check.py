@@ -150,7 +150,7 @@ def _differences(dataset: Dataset) -> Iterator[Finding]:
         if sample.image.dtype != usual:
             problem = f"has pixels of type {sample.image.dtype}, but most images have {usual}"
             yield finding(
-                "depth-differs", sample.file, problem, "export all images alike, without rescaling intensities"
+                "depth-differs", sample.file, problem, "export all images the same way, without rescaling intensities"
             )
         if dataset.pixel_size is None:
             continue

@@ -287,7 +287,7 @@ def _without_unlabeled(samples: list[Sample], unlabeled: int, notes: list[str], 
         found = np.unique(np.concatenate([np.unique(sample.labels) for sample in samples]))
         few = ", ".join(map(str, found[:10])) + (", ..." if len(found) > 10 else "")
         raise DatasetError(
-            f"no pixel has label {unlabeled}, which --unlabeled names, found labels {few}; "
+            f"no pixel has label {unlabeled} (--unlabeled), found labels {few}; "
             "choose one of these, or omit --unlabeled"
         )
     for sample in samples:
@@ -339,7 +339,8 @@ def _same_channels(samples: list[Sample], notes: list[str], findings: list[Findi
             findings.append(finding("channels-differ", sample.file, problem, fix))
     if any(grey) and len(counts) == 1:
         notes.append(
-            f"greyscale saved as RGB in {sum(grey)} of {count(len(samples), 'image')}: kept, as others have colours"
+            f"greyscale saved as RGB in {sum(grey)} of {count(len(samples), 'image')}: kept as RGB, "
+            "because other images are in colour"
         )
     return samples
 

@@ -172,9 +172,7 @@ def _challenge(videos: list[Path]) -> Pairing:
         for number, labels in _numbered(_truth(video), "man_seg", findings).items():
             if number in images:
                 if marks and number not in marks:
-                    problem = (
-                        f"has no man_track{number}.tif in {marks_folder}: all its background is taken as annotated"
-                    )
+                    problem = f"has no man_track{number}.tif in {marks_folder}: all its background counts as annotated"
                     findings.append(finding("missing-markers", labels, problem, "add the markers, or remove the mask"))
                 name = f"{video.name}_{stem_of(images[number])}"
                 pairs.append(Pair(name, images[number], labels, None, marks.get(number), video.name))

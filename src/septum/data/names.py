@@ -38,7 +38,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_label(path: Path) -> bool:
-    """Whether the name says that a file holds labels.
+    """Whether the name says that a file contains labels.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def is_label(path: Path) -> bool:
 
 
 def is_map(path: Path) -> bool:
-    """Whether the name says that a file holds probabilities."""
+    """Whether the name says that a file contains probabilities."""
     return key_of(path).lower().endswith(MAP_ENDING)
 
 

@@ -61,7 +61,7 @@ def _stored(path: Path, tif: tifffile.TiffFile, level: int) -> Stored:
     series = full.levels[level]
     page = series.keyframe
     levels = tuple(_height_and_width(one) for one in full.levels)
-    remarks = [f"one of {files} files of an OME-TIFF set, only its own frames"] if files > 1 else []
+    remarks = [f"one of {files} files of an OME-TIFF set, only its own frames are read"] if files > 1 else []
     if len(own) > 1:
         others = ", ".join(" x ".join(map(str, other.shape)) for other in own[1:])
         remarks.append(f"first of {len(own)} image series (others: {others})")

@@ -89,7 +89,7 @@ def cases_from_files(
     if not is_folder(predictions):
         names = [name for name in names if name in found.names]
         if not names:
-            raise DatasetError(f"{predictions} has no truth of the same name in {truth}; give the file of its truth")
+            raise DatasetError(f"{predictions} has no truth of the same name in {truth}; give the truth file itself")
     cases: list[Case] = []
     for name in names:
         if name not in found.names:
@@ -114,8 +114,8 @@ def cases_from_files(
     )
     pages = f", {len(cases)} images" if len(cases) > len(names) else ""
     extra = [
-        f"{'all' if len(files) == len(names) > 1 else len(files)} with {what}"
-        for files, what in ((masks, "ignore masks"), (found.maps, "probabilities"))
+        f"with {what}" if len(names) == 1 else f"{'all' if len(files) == len(names) else len(files)} with {what}"
+        for files, what in ((masks, "an ignore mask"), (found.maps, "probabilities"))
         if files
     ]
     return Cases(tuple(cases), ", ".join([rule + pages, *extra]))

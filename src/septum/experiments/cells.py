@@ -50,10 +50,10 @@ class Cells:
         """How the data are split, and what the scores therefore cannot show."""
         return (
             "The truth of the test videos of the challenge is secret. Here one network is trained on video 01 and "
-            "tested on all of video 02, and a second the other way round. No frame of a tested video is used in its "
+            "tested on all of video 02, and a second one vice versa. No frame of a tested video is used in its "
             "training, since neighbouring frames look alike. SEG of a video is the mean over all its true objects; "
             "the last column is the mean of both videos, as in the challenge.",
-            f"The published scores are for other videos than ours: compare with care. {self.paper_trained_on} Our "
+            f"The published scores were measured on other videos: compare with care. {self.paper_trained_on} Our "
             "networks train on one video each, a fifth of which is held out for validation.",
             "SEG scores only the annotated objects of the gold truth (SEG/man_seg): in partly annotated frames the "
             "rest does not count, and invented objects cost nothing. Frames without gold truth are predicted too, so "
@@ -201,7 +201,7 @@ def _table_of_folds(done: Mapping[Fold, dict[str, Any]]) -> Table:
         ["tested on", "averaging", *header],
         rows,
         note=f"The masks in 01_RES and 02_RES are those averaged over {MASKS}. "
-        "Missed: true objects of which no predicted object covers more than half.",
+        "Missed: true objects that no predicted object covers by more than half.",
     )
 
 

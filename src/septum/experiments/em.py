@@ -56,8 +56,8 @@ PUBLISHED = (  # test slices, March 2015 (Table 1 of the paper); V_Rand and V_In
             "V_Info": 0.98662,
         },
     ),
-    Reference("second best then (DIVE-SCI)", {"warping error": 0.000355, "Rand error": 0.0305, "pixel error": 0.0584}),
-    Reference("sliding window then (IDSIA)", {"warping error": 0.000420, "Rand error": 0.0504, "pixel error": 0.0613}),
+    Reference("second best, 2015 (DIVE-SCI)", {"warping error": 0.000355, "Rand error": 0.0305, "pixel error": 0.0584}),
+    Reference("sliding window, 2015 (IDSIA)", {"warping error": 0.000420, "Rand error": 0.0504, "pixel error": 0.0613}),
     Reference("best published since (SFCNNs)", {"V_Rand": 0.98680, "V_Info": 0.99144}),
     Reference("human values, 2015", {"warping error": 0.000005, "Rand error": 0.0021, "pixel error": 0.0010}),
 )
@@ -71,7 +71,7 @@ class _Em:
         "The truth of the challenge's 30 test slices was never published. Here the 30 annotated slices are cut into "
         "five contiguous blocks of six. Five networks are trained, each on 24 slices, and tested on the other six. The "
         "scores are those of all tested slices together.",
-        "The published scores are for other slices than ours: compare the order of magnitude, not the ranking. Our "
+        "The published scores were measured on other slices: compare the order of magnitude, not the ranking. Our "
         "networks train on 24 slices, a fifth of which are held out for validation; the paper's network had all 30. "
         "Our task is easier in one respect: the slices next to a tested block, 50 nm away, are in the training; the "
         "test volume of the challenge lies apart.",

@@ -42,7 +42,7 @@ def measured_peak(action: Callable[[], object]) -> int:
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process holds now."""
+    """Return the bytes of memory that this process uses now."""
     return int(psutil.Process().memory_info().rss)
 
 

@@ -93,7 +93,9 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     for path in found:
         other = first.setdefault(key_of(path), path)
         if other != path:
-            raise ImageError(f"{other} and {path} would write results of the same names; use an --output for each")
+            raise ImageError(
+                f"{other} and {path} would write results with the same names; use a separate --output for each"
+            )
     return found
 
 

@@ -68,7 +68,7 @@ _MEANINGS = {
     "warping_error": "share of pixels that split or merge segments; lower is better (ISBI 2012)",
     "rand_error": "disagreement on which pixels belong together; lower is better (ISBI 2012)",
     "v_rand": "agreement on which pixels belong together (ISBI 2012)",
-    "v_info": "agreement of the segments, by information (ISBI 2012)",
+    "v_info": "information that the segments share with the truth (ISBI 2012)",
 }
 _ERRORS = {
     "missed": "True objects with no prediction at IoU >= 0.5, largest error first.",

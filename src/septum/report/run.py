@@ -43,7 +43,7 @@ SCORE_LABELS = {
 }
 _SCORE_NOTES = {
     "score": "F1 times mean IoU, 1 is perfect",
-    "f1": "how many objects are right, 1 is perfect",
+    "f1": "how well objects are found, 1 is perfect",
     "mean_matched_iou": "how well their outlines agree, 1 is perfect",
     "mean_iou": "overlap with the truth, 1 is perfect",
     "pixel_error": "share of wrong pixels, 0 is perfect",
@@ -149,7 +149,7 @@ def _summary(
 
 
 def _next_steps(run: RunFolder, settings: RunConfig) -> Text:
-    """Return the commands to go on with."""
+    """Return the commands for the next step."""
     folder = shlex.quote(str(run.path))
     paragraphs: list[str | Command] = [
         "Segment new images with this model:",

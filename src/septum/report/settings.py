@@ -35,7 +35,7 @@ MEANINGS = {
     "augment.gamma": "How much the contrast of bright and dark greys may differ.",
     "normalize": "How images are brought to one scale: by mean and deviation, by percentiles, or by their data type.",
     "loss_normalization": "What the loss of a step is divided by: nothing (sum), its pixels (mean) or their weights.",
-    "dice": "Share of the soft Dice loss that is added to the cross-entropy.",
+    "dice": "Weight of the soft Dice loss that is added to the cross-entropy.",
     "optimizer": "The optimiser: adam or sgd.",
     "learning_rate": "Highest learning rate of the training.",
     "momentum": "Momentum of SGD; the first beta of Adam.",

@@ -275,11 +275,11 @@ def _finished(run: RunFolder, model: Model) -> Finished:
 def _train_on_everything(
     dataset: Dataset, run: RunFolder, device: torch.device, processes: Processes
 ) -> Generator[Record, None, Model]:
-    """Train again with nothing held out, with the settings, first weights and number of steps of the run before."""
+    """Train again with nothing held out, with the settings, first weights and number of steps of the earlier run."""
     before = run.config()
     final = RunFolder(run.path / "final", processes.writes)
     steps = processes.from_first(run.last_step())  # done, also if it ended early
-    yield Notice(f"final training on all images, {count(steps, 'step')}; its scores are those of the run before")
+    yield Notice(f"final training on all images, {count(steps, 'step')}; its scores are those of the earlier run")
     request = TrainingRequest(
         dataset,
         before.train.with_changes({"steps": steps}),
@@ -296,7 +296,7 @@ def _train_on_everything(
     card = model.card.with_changes(
         {
             "scores": judged.scores,
-            "held_out": f"scores of the run before the final training: {before.held_out}",
+            "held_out": f"scores from before the final training: {before.held_out}",
             "config.decoding": judged.config.decoding.model_dump(),
         }
     )

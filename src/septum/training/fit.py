@@ -39,7 +39,7 @@ def fit(request: TrainingRequest) -> Generator[Record, None, Model]:
     Raises
     ------
     ConfigError
-        If the folder already holds a run, or there are neither steps nor a budget.
+        If the folder already contains a run, or there are neither steps nor a budget.
     DatasetError
         If the data of a resumed run have changed, or nothing is annotated.
     """
@@ -47,7 +47,7 @@ def fit(request: TrainingRequest) -> Generator[Record, None, Model]:
     request = replace(request, begin=processes.from_first(request.begin))
     run = RunFolder(Path(request.folder), processes.writes)
     if processes.from_first(run.exists()) and not request.resume:
-        raise ConfigError(f"{run.path} already holds a run; continue it with --resume or choose another --output")
+        raise ConfigError(f"{run.path} already contains a run; continue it with --resume or choose another --output")
     settings = run.config() if request.resume else None
     if settings:
         run.check_data(dataset.hashes)
@@ -139,7 +139,7 @@ def trouble_of(state: State, loss: float) -> str | None:
     if not math.isfinite(loss):
         return f"the loss became {loss} at step {state.step}"
     if state.collapsed_steps >= COLLAPSED_STEPS:
-        return f"up to step {state.step}, all pixels got the same answer for {state.collapsed_steps} steps"
+        return f"up to step {state.step}, every pixel got the same prediction for {state.collapsed_steps} steps"
     return None
 
 
@@ -187,7 +187,7 @@ def _check_shares(config: TrainConfig, processes: Processes) -> None:
     if config.batch < processes.count:
         raise ConfigError(
             f"a batch of {config.batch} is too small for {processes.count} processes; "
-            f"give each process a patch per step by --set batch={processes.count}"
+            f"give each process a patch per step with --set batch={processes.count}"
         )
 
 

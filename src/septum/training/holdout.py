@@ -95,13 +95,13 @@ def _part_of(sample: Sample, index: int, needed: set[int], dataset: Dataset) -> 
     width = max(wide - cut for cut, wide in zip(shape_of(block), shape_of(guarded), strict=True))
     area = f"rows {block[0].start}-{block[0].stop - 1}, columns {block[1].start}-{block[1].stop - 1}"
     if len(dataset.samples) == 1:
-        why = "a single image:"
+        part = "part of the single image"
     else:
-        why = f"each image is the only one with some class, or with objects, so of {sample.name}"
+        part = f"each image is the only one with some class or with objects, so part of {sample.name}"
     return HoldOut(
         {index: block},
         {index: guarded},
-        f"{why} {area} are held out for validation, with a guard of {width} pixels; "
+        f"{part} is held out for validation ({area}, plus an unused guard strip of {width} pixels); "
         "validating on part of a training image gives optimistic scores",
     )
 

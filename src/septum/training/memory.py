@@ -1,4 +1,4 @@
-"""How much memory a process holds and a training takes: measured, and what to do if there is too little."""
+"""How much memory a process uses and a training takes, measured; what to do if there is too little."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ def begin_run(request: TrainingRequest, images: Images) -> RunConfig:
         raise ConfigError("the training needs a length; give a budget, such as 20min, or a number of steps")
     if request.max_memory is not None and request.processes.count > 1:
         raise ConfigError(
-            "--max-memory limits a single process; with several, leave it out and use smaller patches by --set patch=N"
+            "--max-memory limits a single process; with several, leave it out "
+            "and use smaller patches with --set patch=N"
         )
     trim_heap()
     needs = MemoryNeeds.of(request)
@@ -117,7 +118,7 @@ class Trial:
             choose_decoding(parts, config, self.request.dataset)
 
     def peak(self, config: TrainConfig) -> int:
-        """Bytes that the process holds at most in a training with steps of this size."""
+        """Bytes that the process needs at most in a training with steps of this size."""
         return measured_peak(partial(self._take_memory, config))
 
     def _take_memory(self, config: TrainConfig) -> None:

@@ -163,7 +163,7 @@ class RunFolder:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
             raise OutputError(
-                f"cannot write {self.log_file} ({error.strerror}); make room and continue with --resume"
+                f"cannot write {self.log_file} ({error.strerror}); free some space and continue with --resume"
             ) from None
 
     def records(self) -> list[dict[str, Any]]:

@@ -88,7 +88,7 @@ def planned(model_path, image, options=PLAIN, max_memory=10**12):
 
 
 def plan_small_tiles(model_path, image, output, options=PLAIN, **other):
-    """Write the plan of many small tiles, which a run then goes on with."""
+    """Write the plan of many small tiles, with which a run then continues."""
     plan = planned(model_path, image, options).plan
     small = {"stride": (32, 64), "rows": 24, "chunk": 16, "block": 48, "threads": 1, **other}
     write_text(output / "a_work" / PLAN, plan.model_copy(update=small).model_dump_json())

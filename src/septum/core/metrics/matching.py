@@ -1,7 +1,7 @@
 """Instance matching: how many true objects are found, how well, and which are missed, invented, split or merged.
 
 A true and a predicted object match at a threshold t if their intersection over union (IoU) is at least t. Only t >=
-0.5 is allowed, for then the matching is unique: with IoU > 0.5 each object holds more than half of the other, so
+0.5 is allowed, for then the matching is unique: with IoU > 0.5 each object contains more than half of the other, so
 neither has a second such partner; with IoU = 0.5 exactly, one object can be two halves that each match it, where any
 choice gives the same scores, and the half that comes first in raster order is taken. So the best assignment, as
 stardist.matching finds it with a dense table, is read off the sparse one.

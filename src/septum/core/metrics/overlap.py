@@ -65,12 +65,12 @@ def class_overlap(
     """
     table = contingency(truth, prediction, ignore)
     if table.n_pixels == 0:
-        raise ImageError("there is no pixel to compare: the image is empty or ignored as a whole; leave it out")
+        raise ImageError("there is no pixel to compare: the image is empty or completely ignored; leave it out")
     truth_pixels = dict(zip(table.truth_ids.tolist(), table.truth_pixels.tolist(), strict=True))
     prediction_pixels = dict(zip(table.prediction_ids.tolist(), table.prediction_pixels.tolist(), strict=True))
     same = table.truth_ids[table.i] == table.prediction_ids[table.j]
     shared = dict(zip(table.truth_ids[table.i[same]].tolist(), table.overlap[same].tolist(), strict=True))
-    # the table holds no background: what is left over in each image, and in both
+    # the table has no background: what is left over in each image, and in both
     truth_pixels[0] = table.n_pixels - int(table.truth_pixels.sum())
     prediction_pixels[0] = table.n_pixels - int(table.prediction_pixels.sum())
     shared[0] = truth_pixels[0] - int(table.prediction_pixels.sum() - table.overlap.sum())
