@@ -57,11 +57,11 @@ def train(
     images : sequence of (Y, X) or (C, Y, X) arrays
         Grey values as they come from the microscope. All images have the same number of channels; sizes may differ.
     labels : sequence of (Y, X) integer arrays
-        0 is background. Other values are instances (every object has a value of its own) or classes.
+        0 is background. Other values are instances (every object has its own value) or classes.
     ignore : sequence of (Y, X) arrays or None, optional
         Non-zero where a pixel is not annotated: it does not count in the loss.
     pixel_size : (float, float), optional
-        Micrometre per pixel (y, x) of all images. Predictions are warned of where it differs.
+        Micrometre per pixel (y, x) of all images. `septum predict` warns of images that differ.
     kind : {"instances", "classes"}, optional
         What label values mean. By default it is detected from the data and reported.
     recipe : {"fast", "paper"}

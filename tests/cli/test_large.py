@@ -368,7 +368,7 @@ def test_a_scheduler_that_does_not_answer_or_has_no_workers(model, tmp_path, mon
         assert_refused(run(*words, address), f"no dask scheduler answers at {address}; start one with: dask scheduler")
     assert patience == [2, 2]
     assert_refused(
-        run(*words, "tcp://127.0.0.1:9", "--workers", 2), "--cluster uses workers of its own; give only one of them"
+        run(*words, "tcp://127.0.0.1:9", "--workers", 2), "--cluster uses its own workers; give only one of them"
     )
     with dask_processes(0) as (address, _):
         assert_refused(

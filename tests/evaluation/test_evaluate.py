@@ -830,7 +830,7 @@ def test_accents_that_a_mac_takes_apart_are_the_same_name(tmp_path):
 def test_arrays_are_as_strict_as_files():
     (prediction,), (truth,) = many(1)
     for wrong in (truth.astype(float), -truth.astype(int)):
-        with pytest.raises(ImageError, match="truth 0 holds"):
+        with pytest.raises(ImageError, match="truth 0 has"):
             evaluate_arrays([prediction], [wrong], kind="instances")
     with pytest.raises(ImageError, match="prediction 0 has negative labels"):
         evaluate_arrays([-prediction.astype(int)], [truth], kind="instances")

@@ -73,7 +73,7 @@ def predict(
 
     if cluster is not None and workers > 1:
         raise ConfigError(
-            "--workers starts processes on this machine and --cluster uses workers of its own; give only one of them"
+            "--workers starts processes on this machine and --cluster uses its own workers; give only one of them"
         )
     unused: dict[str, Any] = {"--region": region, "--mask": mask, "--level": level, "--tta": tta, "--rescale": rescale}
     unused |= {"--format": form, "--verify": verify, "--workers": workers > 1, "--cluster": cluster}

@@ -16,7 +16,7 @@ from septum.errors import ConfigError
 def pick_device(name: str | torch.device) -> torch.device:
     """Return a device by its name, such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` is the first of cuda, mps and cpu.
 
-    Under torchrun each process gets a GPU of its own.
+    Under torchrun each process gets its own GPU.
 
     Raises
     ------

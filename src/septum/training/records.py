@@ -65,7 +65,7 @@ class EndedEarly:
 
     @property
     def text(self) -> str:
-        """Say it."""
+        """Return it as one sentence."""
         decay = ", before the learning rate had decayed" if self.decays else ""
         return (
             f"slower than estimated: time was up at step {self.step} of {self.steps}{decay}; "

@@ -39,9 +39,9 @@ def test_float_and_negative_labels(score, name):
     def give(bad):
         return score(bad, GOOD) if name == "truth" else score(GOOD, bad)
 
-    with pytest.raises(ImageError, match=f"{name} holds float64 values, but labels are whole numbers"):
+    with pytest.raises(ImageError, match=f"{name} has float64 values, but labels are whole numbers"):
         give(GOOD.astype(float))
-    with pytest.raises(ImageError, match=f"{name} holds the negative label -2, but labels are 0 for background"):
+    with pytest.raises(ImageError, match=f"{name} has the negative label -2, but labels are 0 for background"):
         give(-GOOD)
 
 
@@ -57,10 +57,10 @@ def test_labels_of_every_integer_type_score_the_same(score, dtype):
         (np.full((2, 3), 1.5), "slice 1 of the probabilities runs from 1.5 to 1.5, expected 0..1"),
         (np.full((2, 3), -0.1), "runs from -0.1 to -0.1, expected 0..1"),
         (np.full((2, 3), 200.0), "runs from 200 to 200, expected 0..1; divide 8-bit values by 255"),
-        (np.full((2, 3), np.nan), "holds NaN in 6 of 6 pixels, expected 0..1"),
-        (np.full((2, 3), 255, np.uint8), "holds uint8 values, expected floats in 0..1; divide by 255"),
-        (np.full((2, 3), 9, np.uint16), "holds uint16 values, expected floats in 0..1; divide by 65535"),
-        (np.full((2, 3), True), "holds bool values, expected floats in 0..1; save probabilities"),
+        (np.full((2, 3), np.nan), "has NaN in 6 of 6 pixels, expected 0..1"),
+        (np.full((2, 3), 255, np.uint8), "has uint8 values, expected floats in 0..1; divide by 255"),
+        (np.full((2, 3), 9, np.uint16), "has uint16 values, expected floats in 0..1; divide by 65535"),
+        (np.full((2, 3), True), "has bool values, expected floats in 0..1; save probabilities"),
         (np.zeros((3, 3)), r"slice 1 of the probabilities has shape \(3, 3\), but its truth has \(2, 3\)"),
     ],
 )
@@ -76,7 +76,7 @@ def test_stacks_that_do_not_fit():
         isbi.evaluate_stack([GOOD, GOOD], np.zeros((2, 2, 3)), ignore=[GOOD == 0])
     with pytest.raises(ImageError, match=r"slice 0 has 1 axes, but a slice is \(Y, X\)"):
         isbi.evaluate_stack(GOOD, np.zeros((2, 3)))
-    with pytest.raises(ImageError, match="slice 0 of the truth holds float64 values"):
+    with pytest.raises(ImageError, match="slice 0 of the truth has float64 values"):
         isbi.evaluate_stack(np.zeros((1, 2, 3)), np.zeros((1, 2, 3)))
 
 

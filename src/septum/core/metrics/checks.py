@@ -19,28 +19,28 @@ def check_labels(labels: ArrayLike, name: str) -> AnyLabels:
     labels = np.asarray(labels)
     if labels.dtype.kind not in "bui":
         raise ImageError(
-            f"{name} holds {labels.dtype} values, but labels are whole numbers; "
+            f"{name} has {labels.dtype} values, but labels are whole numbers; "
             "give the label image instead of probabilities, or cast it to an integer type"
         )
     if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
         raise ImageError(
-            f"{name} holds the negative label {labels.min()}, but labels are 0 for background and 1 or more for "
+            f"{name} has the negative label {labels.min()}, but labels are 0 for background and 1 or more for "
             "objects; mark pixels without annotation with an ignore mask"
         )
     return labels
 
 
 def check_probabilities(probabilities: ArrayLike, name: str) -> NDArray[np.float32]:
-    """Return the map in float32, as the challenge's code holds it; raises ImageError unless floats in 0..1."""
+    """Return the map in float32, as the challenge's code stores it; raises ImageError unless floats in 0..1."""
     probabilities = np.asarray(probabilities)
     kind = probabilities.dtype.kind
     if kind != "f":
         fix = f"divide by {np.iinfo(probabilities.dtype).max}" if kind == "u" else "save probabilities"
-        raise ImageError(f"{name} holds {probabilities.dtype} values, expected floats in 0..1; {fix}")
+        raise ImageError(f"{name} has {probabilities.dtype} values, expected floats in 0..1; {fix}")
     low, high = (probabilities.min(), probabilities.max()) if probabilities.size else (0.0, 0.0)
     if np.isnan(low):
         raise ImageError(
-            f"{name} holds NaN in {int(np.isnan(probabilities).sum())} of {probabilities.size} pixels, expected 0..1; "
+            f"{name} has NaN in {int(np.isnan(probabilities).sum())} of {probabilities.size} pixels, expected 0..1; "
             "mark pixels without a prediction with an ignore mask"
         )
     if low < 0 or high > 1:

@@ -134,8 +134,8 @@ class Best:
 class IsbiScores:
     """Scores at every threshold, and the challenge's single numbers.
 
-    ``best`` has the keys ``pixel_error`` (1 - F), ``warping_error``, ``rand_error`` (1 - F), where less is better, and
-    ``v_rand`` (mean of slices), ``v_rand_pooled``, ``v_info``, where more is.
+    ``best`` has the keys ``pixel_error`` (1 - F), ``warping_error``, ``rand_error`` (1 - F), for which lower is
+    better, and ``v_rand`` (mean of slices), ``v_rand_pooled``, ``v_info``, for which higher is better.
     """
 
     per_threshold: tuple[IsbiThresholdScores, ...]
