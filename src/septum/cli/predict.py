@@ -15,7 +15,9 @@ from septum.errors import ConfigError
 
 def predict(
     model: ModelArgument,
-    inputs: Annotated[list[str], typer.Argument(metavar="IMAGES", help="Images, folders of images, or globs.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="IMAGES", help="Images, folders of images, or patterns such as *.tif.")
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for labels, probabilities, overlays and objects.csv.")
     ],
