@@ -9,6 +9,9 @@
 #
 # With another Python: make demo PYTHON=python3.12
 
+# tests start many processes, which would otherwise compile every module anew
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 BIN = .venv/bin
 # editable: one environment serves all targets and never runs a stale copy of the sources
