@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from skimage.segmentation import watershed
 
 from septum.config import Decoding
-from septum.core.decode import connected, decode
+from septum.core.decode import connected_components, decode
 from septum.core.labels import renumber_by_first_pixel
 from septum.core.metrics import matching
 from septum.core.targets import TARGETS
@@ -59,12 +59,12 @@ def main() -> None:
     for target, decoding in DECODING.items():
         chances = uncertain(TARGETS[target].encode(labels), TARGETS[target].n_classes(0))
         foreground = 1 - chances[0]
-        seeds = connected(TARGETS[target].seeds(chances, decoding))
+        seeds = connected_components(TARGETS[target].seeds(chances, decoding))
         ways = {
             "ours": lambda target=target, chances=chances, decoding=decoding: decode(target, chances, decoding),
             "components": lambda mask=foreground: ndimage.label(mask > 0.5)[0],
             "watershed": lambda chances=chances, mask=foreground, target=target, decoding=decoding: watershed(
-                -mask, connected(TARGETS[target].seeds(chances, decoding)), mask=mask > 0.5
+                -mask, connected_components(TARGETS[target].seeds(chances, decoding)), mask=mask > 0.5
             ),
         }
         entry: dict[str, Any] = {"seeds": int(seeds.max())}

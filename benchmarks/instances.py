@@ -18,7 +18,7 @@ import numpy as np
 import record
 
 from septum.config import TtaConfig
-from septum.core.decode import connected, decode
+from septum.core.decode import connected_components, decode
 from septum.core.metrics import ctc, matching
 from septum.core.objects import drop_small
 from septum.core.tiling import ArraySource
@@ -45,7 +45,7 @@ def main() -> None:
             foreground = 1 - probabilities[0] > 0.5
             decoded = {
                 "septum": decode(config.target, probabilities, config.decoding),
-                "connected components": drop_small(connected(foreground), config.decoding.smallest_object),
+                "connected components": drop_small(connected_components(foreground), config.decoding.smallest_object),
             }
             for name, labels in decoded.items():
                 frames[name].append(ctc.match_frame(sample.labels, labels, frame=sample.name))

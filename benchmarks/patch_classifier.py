@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from septum.core.metrics import isbi
-from septum.core.normalize import measure
+from septum.core.normalize import measure_normalization
 from septum.core.tiling import ArraySource
 from septum.data.catalog import find
 from septum.data.dataset import Sample
@@ -56,7 +56,7 @@ def network(window: int) -> nn.Sequential:
 def windows(samples: list[Sample], window: int, device: torch.device) -> torch.Tensor:
     """(Z, Y, X, window, window) view of the normalised images, mirrored at their borders."""
     half = window // 2
-    images = [measure(sample.image, "standardize")(sample.image) for sample in samples]
+    images = [measure_normalization(sample.image, "standardize")(sample.image) for sample in samples]
     padded = np.pad(np.concatenate(images), ((0, 0), (half, half), (half, half)), mode="reflect")
     return torch.from_numpy(padded).to(device).unfold(1, window, 1).unfold(2, window, 1)
 

@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from septum.config import UNetConfig
 from septum.core.layout import plan_layout
-from septum.core.normalize import NormalizedSource, measure
+from septum.core.normalize import NormalizedSource, measure_normalization
 from septum.core.tiling import tiles
 from septum.core.unet import UNet
 from septum.data.images import fit_channels, open_image
@@ -66,7 +66,7 @@ def passage(path: Path, net: UNet, read_ahead: bool) -> dict[str, float]:
 
     predict.ahead = timed  # type: ignore[assignment]
     source = fit_channels(open_image(path).frames[0], 1)
-    image = NormalizedSource(source, measure(source, "standardize"))
+    image = NormalizedSource(source, measure_normalization(source, "standardize"))
     source = fit_channels(open_image(path).frames[0], 1)  # no cache of decoded tiles
     image = NormalizedSource(source, image.normalization)
     layout = plan_layout((SIDE, SIDE), net.config, 500_000_000, step=512)

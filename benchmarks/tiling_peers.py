@@ -40,7 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from septum.config import paper_2015
 from septum.core.layout import plan_layout
-from septum.core.normalize import NormalizedSource, measure
+from septum.core.normalize import NormalizedSource, measure_normalization
 from septum.core.tiling import ArraySource, read_mirrored
 from septum.core.unet import UNet, input_size, margin
 from septum.data.catalog import find
@@ -94,7 +94,7 @@ def case(name: str) -> tuple[UNet, np.ndarray]:
     mosaic = np.block([slices[row * side : (row + 1) * side] for row in range(side)])[None]
     torch.manual_seed(0)
     model = load("em-membrane")
-    source = NormalizedSource(ArraySource(mosaic), measure(mosaic, model.card.config.normalize))
+    source = NormalizedSource(ArraySource(mosaic), measure_normalization(mosaic, model.card.config.normalize))
     net = fit_to_image(model.net, source) if name == "em-membrane" else UNet(paper_2015()).eval()
     return net, np.ascontiguousarray(source.read((slice(None), slice(None))), np.float32)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from septum.core.normalize import Normalization, NormalizedSource
 from septum.core.region import whole
 from septum.core.tiling import ArraySink, ArraySource, blocks
-from septum.core.tta import Rotated, Turned, change
+from septum.core.tta import Rotated, Turned, transformed
 from septum.data.images import fit_channels, open_image
 from septum.data.sinks import create_zarr
 
@@ -38,7 +38,7 @@ def turned(tmp_path):
 def rotated(tmp_path):
     version = Rotated(SHAPE[1:], 0.3)
     pixels = PIXELS.astype(np.float32)
-    return version.view(ArraySource(pixels)), change(version, pixels)
+    return version.view(ArraySource(pixels)), transformed(version, pixels)
 
 
 def of_tiff(tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from septum.errors import ConfigError
 
 
-def count(number: int, noun: str) -> str:
+def plural(number: int, noun: str) -> str:
     """Return ``"1 image"``, ``"2 images"``."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 

@@ -23,7 +23,7 @@ import septum
 import septum.cli.commands
 from septum import cli
 from septum.cli import arguments, display
-from septum.core.normalize import mean_normalization, measure
+from septum.core.normalize import mean_normalization, measure_normalization
 from septum.data.images import write_labels, write_png
 from septum.data.labels import read_labels
 from septum.data.simulate import cells
@@ -631,7 +631,7 @@ def test_info_shows_the_card(trained, data):
 
 
 def test_the_card_holds_the_brightness_of_the_training_images(trained, data):
-    each = [measure(picture(seed)[0][None], "standardize") for seed in range(3)]
+    each = [measure_normalization(picture(seed)[0][None], "standardize") for seed in range(3)]
     card = load(trained).card
     assert card.config.normalize == "standardize"
     held_out = int(card.held_out.rpartition(": ")[2].removesuffix(".tif"))  # 1 of 3 images

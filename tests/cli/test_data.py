@@ -17,7 +17,7 @@ from septum import cli
 from septum.data.images import write_labels
 from septum.data.simulate import cells
 from septum.model.model import load
-from septum.words import count
+from septum.words import plural
 
 TINY = ["--steps", 3, "--set", "unet.base_channels=2", "--set", "unet.depth=1", "--set", "patch=16"]
 
@@ -147,7 +147,7 @@ def test_an_ignore_mask_that_covers_an_image_is_refused(tmp_path, covered):
     assert_refused(outcome, "0.tif has no annotated pixels: all are ignored; annotate part of it, or leave it out")
     found = run("check", data)
     assert found.code == 2
-    assert f"{count(len(covered), 'error')}, " in found.out
+    assert f"{plural(len(covered), 'error')}, " in found.out
     assert not (tmp_path / "run").exists()
 
 
@@ -300,13 +300,13 @@ def test_a_label_of_unannotated_pixels_that_cannot_be_is_refused(tmp_path):
     (10, "2 of 10 images held out for validation: 8 to 9"),
 ])  # fmt: skip
 def test_a_training_from_few_images_needs_no_special_flag_and_says_what_its_scores_are_of(tmp_path, count, said):
-    data = write(tmp_path / "cells", [cells((40, 48), 5, seed, diameter=12)[1] for seed in range(count)])
+    data = write(tmp_path / "cells", [cells((40, 48), 5, seed, diameter=12)[1] for seed in range(plural)])
     outcome = run("train", data, "--output", tmp_path / "run", *TINY)
     assert outcome.code == 0, outcome.err
     card = load(tmp_path / "run").card
     assert card.held_out.startswith(said)
     assert card.held_out in outcome.err
-    assert ("guard strip of" in card.held_out) == ("optimistic" in card.held_out) == (count == 1)
+    assert ("guard strip of" in card.held_out) == ("optimistic" in card.held_out) == (plural == 1)
     assert set(card.scores) == {"score", "f1", "mean_matched_iou"}
     page = run("report", tmp_path / "run")
     assert page.code == 0, page.err

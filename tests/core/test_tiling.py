@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from septum.config import UNetConfig
 from septum.core.region import shape_of, shift
 from septum.core.tiling import (
-    MEASURED,
+    STATISTICS_TILE,
     ArraySink,
     ArraySource,
     blocks,
@@ -200,7 +200,7 @@ def test_a_region_is_a_crop_of_the_whole(region):
 def test_measured_tiles_lie_on_the_grid_are_alike_and_see_small_images_whole(shape, depth):
     regions = measured_tiles(shape, depth)
     assert len({shape_of(region) for region in regions}) == 1
-    assert len(regions) == (1 + (shape[0] > MEASURED)) * (1 + (shape[1] > MEASURED))
+    assert len(regions) == (1 + (shape[0] > STATISTICS_TILE)) * (1 + (shape[1] > STATISTICS_TILE))
     seen = [np.zeros(size, bool) for size in shape]
     for region in regions:
         for part, axis in zip(region, seen, strict=True):
@@ -209,7 +209,7 @@ def test_measured_tiles_lie_on_the_grid_are_alike_and_see_small_images_whole(sha
             assert is_admissible(part.stop - part.start, depth)
             axis[max(0, first) : first + size] = True
     for axis in seen:
-        assert axis.all() or len(axis) > 2 * MEASURED - 2**depth
+        assert axis.all() or len(axis) > 2 * STATISTICS_TILE - 2**depth
 
 
 @pytest.mark.parametrize("shape", [(300, 700), (90, 33)])

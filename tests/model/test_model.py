@@ -10,7 +10,7 @@ import torch
 
 from septum.config import TrainConfig, UNetConfig
 from septum.core.decode import decode
-from septum.core.normalize import measure
+from septum.core.normalize import measure_normalization
 from septum.core.unet import UNet, input_size, margin
 from septum.errors import ImageError, ModelError, OutputError
 from septum.model import model as module
@@ -78,7 +78,7 @@ def test_a_prediction_is_one_pass_over_the_whole_mirrored_image(shape):
     image = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
     lost = margin(1)
     beyond = [(lost, input_size(size, 1) - size - lost) for size in shape]
-    mirrored = np.pad(measure(image[None], "standardize")(image[None])[0], beyond, mode="reflect")
+    mirrored = np.pad(measure_normalization(image[None], "standardize")(image[None])[0], beyond, mode="reflect")
     with torch.inference_mode():
         logits = model.net(torch.from_numpy(mirrored)[None, None])[0, :, : shape[0], : shape[1]]
     expected = torch.softmax(logits, dim=0).numpy()

@@ -5,9 +5,9 @@ import torch
 from septum.config import TrainConfig, TtaConfig, UNetConfig
 from septum.core.decode import decode
 from septum.core.layout import plan_layout
-from septum.core.normalize import measure
+from septum.core.normalize import measure_normalization
 from septum.core.tiling import ArraySource
-from septum.core.tta import change, versions
+from septum.core.tta import transformed, versions
 from septum.core.unet import UNet
 from septum.machine.generators import drain
 from septum.model import predict as module
@@ -42,18 +42,18 @@ def test_a_small_memory_budget_changes_the_tiles_and_not_the_result():
 def test_any_size_is_predicted_exactly(shape):
     image = np.random.default_rng(1).random((1, *shape))
     result = drain(segment(NET, CONFIG, ArraySource(image), max_memory=102 * 10**6))
-    pixels = measure(image, "standardize")(image)
+    pixels = measure_normalization(image, "standardize")(image)
     np.testing.assert_allclose(result.probabilities, whole(NET, pixels), atol=1e-6)
     assert result.labels.shape == shape
 
 
 def by_hand(version, pixels):
     place = tuple(slice(0, size) for size in pixels.shape[1:])
-    return version.back(whole(NET, change(version, pixels))[(slice(None), *version.needs(place))], place)
+    return version.back(whole(NET, transformed(version, pixels))[(slice(None), *version.needs(place))], place)
 
 
 def test_averaging_is_the_mean_over_the_versions_done_by_hand():
-    pixels = measure(IMAGE, "standardize")(IMAGE)
+    pixels = measure_normalization(IMAGE, "standardize")(IMAGE)
     for config in (TtaConfig(), TtaConfig(kind="dihedral", versions=8)):
         expected = np.mean([by_hand(version, pixels) for version in versions(config, IMAGE.shape[1:])], axis=0)
         result = drain(segment(NET, CONFIG, ArraySource(IMAGE), tta=config))

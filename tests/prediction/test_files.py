@@ -18,7 +18,7 @@ from skimage.transform import resize
 import septum
 from septum.config import TrainConfig, TtaConfig, UNetConfig
 from septum.core.decode import decode
-from septum.core.normalize import measure
+from septum.core.normalize import measure_normalization
 from septum.core.overlay import overlay
 from septum.core.tiling import ArraySource
 from septum.core.unet import UNet
@@ -49,7 +49,7 @@ def small_model(seed=3, pixel_size=None, channels=1) -> Model:
     config = TrainConfig(unet=UNetConfig(base_channels=2, depth=1, in_channels=channels, dropout=0.0), steps=1)
     net = UNet(config.unet, seed).eval()
     pixels = np.concatenate([picture()] * channels)
-    probabilities = drain(predict_probabilities(net, ArraySource(measure(pixels, "standardize")(pixels))))
+    probabilities = drain(predict_probabilities(net, ArraySource(measure_normalization(pixels, "standardize")(pixels))))
     logit = np.log(probabilities[1] / probabilities[0])
     with torch.no_grad():
         net.output.bias[1] -= float(np.median(logit))
@@ -502,7 +502,10 @@ def test_rescaled_results_lie_on_the_original_grid(image, tmp_path):
     predict(image, tmp_path / "out", model, rescale=True)
     pixels = picture()
     half = resize(
-        measure(pixels, "standardize")(pixels), (1, SHAPE[0] // 2, SHAPE[1] // 2), order=1, anti_aliasing=True
+        measure_normalization(pixels, "standardize")(pixels),
+        (1, SHAPE[0] // 2, SHAPE[1] // 2),
+        order=1,
+        anti_aliasing=True,
     )
     probabilities = drain(predict_probabilities(model.net, ArraySource(half.astype(np.float32))))
     back = resize(probabilities, (2, *SHAPE), order=1, anti_aliasing=True).astype(np.float32)

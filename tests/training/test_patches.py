@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from septum.config import TrainConfig, UNetConfig, WeightMapConfig
-from septum.core.normalize import measure
+from septum.core.normalize import measure_normalization
 from septum.core.targets import rim
 from septum.core.unet import input_size, margin
 from septum.data.dataset import from_arrays
@@ -107,5 +107,5 @@ def test_patches_are_centred_on_annotated_pixels_only():
 def test_images_are_normalised_by_their_own_statistics():
     data, config = dataset(), still()
     for prepared, sample in zip(prepare(data, config, nothing_held_out(), CPU), data.samples, strict=True):
-        np.testing.assert_array_equal(prepared.image, measure(sample.image, "standardize")(sample.image))
+        np.testing.assert_array_equal(prepared.image, measure_normalization(sample.image, "standardize")(sample.image))
     assert float(prepared.image.mean()) == pytest.approx(0, abs=1e-6)

@@ -24,7 +24,7 @@ def check(
 ) -> None:
     """Check a data set: how it is read, what is wrong, how to fix it."""
     from septum.data.check import examine
-    from septum.words import count
+    from septum.words import plural
 
     notes, findings = examine(data, labels=labels, kind=kind, channel=channel, unlabeled=unlabeled)
     errors = sum(finding.level == "error" for finding in findings)
@@ -35,7 +35,7 @@ def check(
             print(note)
         for finding in findings:
             print(f"{finding.level}: {finding}")
-        found = f"{count(errors, 'error')}, {count(len(findings) - errors, 'warning')}"
+        found = f"{plural(errors, 'error')}, {plural(len(findings) - errors, 'warning')}"
         print(found if findings else "no problems found")
     if errors:
         raise typer.Exit(2)

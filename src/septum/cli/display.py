@@ -17,7 +17,7 @@ from septum.prediction.records import (
 )
 from septum.training.progress import describe
 from septum.training.records import Finished, ImagesDone, Planned, Record, StepDone, Validated
-from septum.words import count
+from septum.words import plural
 
 
 class Display:
@@ -113,7 +113,7 @@ class PredictionDisplay(Display):
                     worst = max(certificates, key=lambda one: one.difference)
                     differing = sum(one.differing for one in certificates)
                     print(
-                        f"{path.name}: {count(len(certificates), 'region')} verified, largest difference "
+                        f"{path.name}: {plural(len(certificates), 'region')} verified, largest difference "
                         f"{worst.difference:.6f} (rounded to +-{worst.rounding:.6f} when stored), "
                         f"{differing} differing labels"
                     )
@@ -125,7 +125,7 @@ class PredictionDisplay(Display):
     def say_done(self, record: FileDone | StreamDone) -> None:
         """Count a file as done and say what was found."""
         self.file += 1
-        found = count(record.objects, "object") if self.kind == "instances" else "done"
+        found = plural(record.objects, "object") if self.kind == "instances" else "done"
         self.say(f"{record.path.name}: {'already done, skipped' if record.skipped else found}")
 
 

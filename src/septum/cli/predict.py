@@ -71,7 +71,7 @@ def predict(
     from septum.prediction.files import list_inputs, predict_files
     from septum.prediction.preview import preview_files
     from septum.prediction.streaming.decide import StreamOptions, parse_region
-    from septum.words import count
+    from septum.words import plural
 
     if cluster is not None and workers > 1:
         raise ConfigError(
@@ -108,7 +108,7 @@ def predict(
         with PredictionDisplay(quiet, len(paths), loaded.card.kind) as display:
             for picture in preview_files(loaded, paths, output, channel=channel):
                 display.show(picture)
-        print(f"{count(len(paths), 'preview')} -> {output}")
+        print(f"{plural(len(paths), 'preview')} -> {output}")
         return
     records = predict_files(
         loaded,
@@ -124,4 +124,4 @@ def predict(
         for record in records:
             display.show(record)
         display.say(f"next: look at the overlays in {output}, or score it: septum evaluate {output} TRUTH")
-    print(f"{count(len(paths), 'image')} -> {output}")
+    print(f"{plural(len(paths), 'image')} -> {output}")

@@ -139,7 +139,7 @@ def _mirrored(sources: Sequence[Tensor], grid: Float32[Tensor, "N Y X 2"]) -> Fl
     return (planes / period).round_().mul_(period).sub_(planes).abs_().clamp_(max=last)
 
 
-def window(
+def region_of_grid(
     shape: Sequence[int], grid: Float32[Tensor, "Y X 2"]
 ) -> tuple[tuple[slice, slice], Float32[Tensor, "Y X 2"]]:
     """Return the part of an image that a grid reads, and the grid in the coordinates of that part.
@@ -161,7 +161,7 @@ def window(
 
     Examples
     --------
-    >>> window((100, 100), torch.tensor([[[-3.0, 8.5], [4.25, 9.0]]]))
+    >>> region_of_grid((100, 100), torch.tensor([[[-3.0, 8.5], [4.25, 9.0]]]))
     ((slice(2, 6, None), slice(8, 10, None)), tensor([[[1.0000, 0.5000],
              [2.2500, 1.0000]]]))
     """

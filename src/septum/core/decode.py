@@ -69,7 +69,7 @@ def decode(
             f"target {target!r} needs probabilities of shape ({expected}, Y, X), got {probabilities.shape}; "
             "give those of a network that was trained for this target"
         )
-    components = connected(INSTANCE_TARGETS[target].seeds(probabilities, decoding))
+    components = connected_components(INSTANCE_TARGETS[target].seeds(probabilities, decoding))
     labels = finish(target, components, probabilities, decoding)
     if decoding.smallest_object:
         labels = drop_small(labels, decoding.smallest_object)
@@ -77,7 +77,7 @@ def decode(
     return labels
 
 
-def connected(mask: Bool[np.ndarray, "Y X"]) -> Int32[np.ndarray, "Y X"]:
+def connected_components(mask: Bool[np.ndarray, "Y X"]) -> Int32[np.ndarray, "Y X"]:
     """Number the 8-connected components of a (Y, X) mask."""
     components = np.empty(mask.shape, dtype=np.int32)
     ndimage.label(mask, structure=np.ones((3, 3)), output=components)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Sum = Callable[[Tensor], Tensor]
 
 
-def alone(part: Tensor) -> Tensor:
+def sum_of_one_process(part: Tensor) -> Tensor:
     """Return the sum over all processes if there is only one."""
     return part
 
@@ -27,7 +27,7 @@ def weighted_cross_entropy(
     classes: Int64[Tensor, "N Y X"],
     weights: Float[Tensor, "N ..."],
     normalization: Literal["sum", "mean", "weights"] = "weights",
-    total: Sum = alone,
+    total: Sum = sum_of_one_process,
 ) -> Float[Tensor, ""]:
     """Energy of Eq. 1 of Ronneberger et al. 2015, with the minus sign: ``-sum_x w(x) log p_class(x)(x)``.
 
@@ -85,7 +85,7 @@ def dice_loss(
     logits: Float[Tensor, "N K Y X"],
     classes: Int64[Tensor, "N Y X"],
     weights: Float[Tensor, "N Y X"],
-    total: Sum = alone,
+    total: Sum = sum_of_one_process,
 ) -> Float[Tensor, ""]:
     """One minus the soft Dice coefficient, averaged over the classes, of the pixels with a weight above 0.
 

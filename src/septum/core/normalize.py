@@ -53,7 +53,7 @@ def mean_normalization(several: Sequence[Normalization]) -> Normalization:
     return Normalization(tuple(offset.tolist()), tuple(scale.tolist()))
 
 
-def measure(
+def measure_normalization(
     image: np.ndarray | Source, mode: Mode, mask: np.ndarray | Source | None = None, *, name: str = "the image"
 ) -> Normalization:
     """Measure how to normalise an image, block by block.
@@ -87,7 +87,7 @@ def measure(
 
     Examples
     --------
-    >>> measure(np.array([[[1, 3]]], np.uint8), "standardize")(np.array([[[1, 3]]]))
+    >>> measure_normalization(np.array([[[1, 3]]], np.uint8), "standardize")(np.array([[[1, 3]]]))
     array([[[-1.,  1.]]], dtype=float32)
     """
     source = ArraySource(image) if isinstance(image, np.ndarray) else image

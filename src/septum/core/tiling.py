@@ -152,7 +152,7 @@ def blocks(shape: Sequence[int], chunk: Sequence[int], pixels: int) -> Iterator[
             yield slice(top, min(top + rows, shape[0])), slice(left, min(left + columns, shape[1]))
 
 
-MEASURED = 260  # output pixels per side of a tile on which the layers' statistics are measured
+STATISTICS_TILE = 260  # output pixels per side of a tile on which the layers' statistics are measured
 
 
 def measured_tiles(shape: Sequence[int], depth: int) -> list[Region]:
@@ -173,10 +173,10 @@ def measured_tiles(shape: Sequence[int], depth: int) -> list[Region]:
     axes = []
     for size in shape:
         starts = [0]
-        if size > MEASURED:
-            middles = (max(MEASURED / 2, size / 4), min(size - MEASURED / 2, 3 * size / 4))
-            starts = [math.ceil((middle - MEASURED / 2) / step) * step for middle in middles]
-        side = input_size(min(size, MEASURED), depth)
+        if size > STATISTICS_TILE:
+            middles = (max(STATISTICS_TILE / 2, size / 4), min(size - STATISTICS_TILE / 2, 3 * size / 4))
+            starts = [math.ceil((middle - STATISTICS_TILE / 2) / step) * step for middle in middles]
+        side = input_size(min(size, STATISTICS_TILE), depth)
         axes.append([slice(start - lost, start - lost + side) for start in starts])
     return list(itertools.product(*axes))
 

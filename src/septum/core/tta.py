@@ -184,12 +184,12 @@ class _View:
         return self.version.read(self.source, region)
 
 
-def change(version: Version, image: np.ndarray) -> np.ndarray:
+def transformed(version: Version, image: np.ndarray) -> np.ndarray:
     """Return the transform of a whole (C, Y, X) array.
 
     Examples
     --------
-    >>> change(Turned((1, 2), 1, False), np.array([[[1, 2]]]))
+    >>> transformed(Turned((1, 2), 1, False), np.array([[[1, 2]]]))
     array([[[2],
             [1]]])
     """

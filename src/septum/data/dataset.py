@@ -24,7 +24,7 @@ from septum.data.names import is_roi, stem_of
 from septum.data.sample import Sample, attempt, read_pairs, size_text
 from septum.data.stored import PixelSize
 from septum.errors import DatasetError
-from septum.words import count
+from septum.words import plural
 
 __all__ = ["Dataset", "Sample", "from_arrays", "load_dataset", "load_pairs", "survey"]
 
@@ -138,7 +138,7 @@ def load_pairs(
     if len({pair.name for pair in files}) < len(files):
         files = tuple(replace(pair, name=f"{index}_{pair.name}") for index, pair in enumerate(files))
     dataset, findings = _read(
-        Pairing(f"{count(len(files), 'pair')} as specified", files, ()), "the data set", kind, channel
+        Pairing(f"{plural(len(files), 'pair')} as specified", files, ()), "the data set", kind, channel
     )
     return _without_errors(dataset, findings)
 
@@ -194,7 +194,7 @@ def from_arrays(
         if pixels is not None and annotation is not None:
             ignored = None if mask is None else np.asarray(mask) != 0
             samples.append(Sample(name, pixels, annotation, ignored, pixel_size, group, index, file=name))
-    notes = [f"{count(len(images), 'image')} in memory"]
+    notes = [f"{plural(len(images), 'image')} in memory"]
     dataset = _assemble(samples, "the data set", notes, kind, findings)
     return _without_errors(dataset, findings)
 
@@ -328,18 +328,18 @@ def _same_channels(samples: list[Sample], notes: list[str], findings: list[Findi
     """Read greyscale saved as RGB as one channel, if all images then have one channel."""
     grey = [is_grey(sample.image) for sample in samples]
     if any(grey) and all(is_one or len(sample.image) == 1 for is_one, sample in zip(grey, samples, strict=True)):
-        notes.append(f"greyscale saved as RGB in {sum(grey)} of {count(len(samples), 'image')}: read as one channel")
+        notes.append(f"greyscale saved as RGB in {sum(grey)} of {plural(len(samples), 'image')}: read as one channel")
         return [replace(sample, image=keep(sample.image[:1])) for sample in samples]
     counts = Counter(len(sample.image) for sample in samples)
     most = counts.most_common(1)[0][0]
     for sample in samples:
         if len(sample.image) != most:
-            problem = f"has {count(len(sample.image), 'channel')}, but most images have {most}"
+            problem = f"has {plural(len(sample.image), 'channel')}, but most images have {most}"
             fix = "convert it, or choose one channel of all images with --channel"
             findings.append(finding("channels-differ", sample.file, problem, fix))
     if any(grey) and len(counts) == 1:
         notes.append(
-            f"greyscale saved as RGB in {sum(grey)} of {count(len(samples), 'image')}: kept as RGB, "
+            f"greyscale saved as RGB in {sum(grey)} of {plural(len(samples), 'image')}: kept as RGB, "
             "because other images are in colour"
         )
     return samples

@@ -20,7 +20,7 @@ from septum.data.raster import open_jpeg, open_png
 from septum.data.stored import PixelSize, Stored
 from septum.data.tiff import open_tiff
 from septum.errors import ImageError
-from septum.words import count
+from septum.words import plural
 
 SUPPORTED = "TIFF, OME-Zarr, PNG, JPEG or NumPy file"
 OPENERS: dict[bytes, Callable[[Path, int], Stored]] = {  # by the first bytes, so a wrong suffix does not matter
@@ -135,7 +135,7 @@ def from_stored(path: Path, stored: Stored, channel: int | None = None) -> Image
     samples = (stored.palette.shape[1] if stored.palette is not None else size.get("S", 1)) - stored.alpha
     channels = size.get("C", 1) * samples
     if channel is not None and not 0 <= channel < channels:
-        problem = f"has {count(channels, 'channel')}, counted from 0, but channel {channel} was requested"
+        problem = f"has {plural(channels, 'channel')}, counted from 0, but channel {channel} was requested"
         fix = f"choose one of 0..{channels - 1}" if channels > 1 else "omit the channel"
         raise BadFile("channels-differ", path, problem, fix)
     used = slice(None) if channel is None else slice(channel, channel + 1)
@@ -199,7 +199,7 @@ def _describe(
     parts = [
         f"axes {stored.axes} (from {stored.axes_from})",
         f"{counted} of {size['Y']} x {size['X']}" if counted else f"{size['Y']} x {size['X']}",
-        count(channels, "channel") + (f", only channel {channel} used" if channel is not None else ""),
+        plural(channels, "channel") + (f", only channel {channel} used" if channel is not None else ""),
         str(dtype),
     ]
     if len(stored.levels) > 1:
@@ -242,7 +242,7 @@ def check_finite(pixels: np.ndarray, name: str, origin: Sequence[int] = (0, 0)) 
     if bad.any():
         channel, row, column = np.argwhere(bad)[0] + [0, *origin]
         where = f"the first at channel {channel}, row {row}, column {column}"
-        problem = f"has {count(int(bad.sum()), 'NaN or infinite pixel')}, {where}"
+        problem = f"has {plural(int(bad.sum()), 'NaN or infinite pixel')}, {where}"
         raise BadFile("not-finite", name, problem, "replace such pixels, for example with 0")
 
 
@@ -286,7 +286,7 @@ def as_channels(image: np.ndarray, channels: int | None = None, name: str = "the
     if channels == 1 and is_grey(pixels):
         pixels = pixels[:1]
     if channels is not None and len(pixels) != channels:
-        problem = f"has {count(len(pixels), 'channel')}, but the model was trained on {channels}"
+        problem = f"has {plural(len(pixels), 'channel')}, but the model was trained on {channels}"
         raise BadFile("channels-differ", name, problem, "choose or add channels to match")
     check_finite(pixels, name)
     return pixels
@@ -339,7 +339,7 @@ def fit_channels(frame: Frame, channels: int) -> FittedSource:
 
 
 def _channels_differ(frame: Frame, channels: int) -> BadFile:
-    problem = f"has {count(frame.shape[0], 'channel')}, but the model was trained on {channels}"
+    problem = f"has {plural(frame.shape[0], 'channel')}, but the model was trained on {channels}"
     choose = f"choose one with --channel 0..{frame.shape[0] - 1}"
     fix = choose if channels == 1 else f"give images with {channels} channels"
     return BadFile("channels-differ", frame.name, problem, fix)

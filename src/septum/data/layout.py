@@ -22,7 +22,7 @@ from septum.data.names import (
     visible_entries,
 )
 from septum.errors import did_you_mean
-from septum.words import count
+from septum.words import plural
 
 EXPECTED = (
     "expected images/ and labels/ (optionally ignore/) with equal file names, or a.tif beside a_mask.tif, a_masks.tif, "
@@ -128,7 +128,7 @@ def _folders(images: Path, labels: Path) -> Pairing:
     for file in (folder[key] for folder in (truth, masks) for key in folder if key not in found):
         fix = "give both the same name" + (did_you_mean(key_of(file), found) if len(found) < 20 else "")
         findings.append(finding("missing-image", file, f"has no image in {images.name}/", fix))
-    rule = f"{count(len(pairs), 'pair')} with equal names in {images.name}/ and {labels.name}/"
+    rule = f"{plural(len(pairs), 'pair')} with equal names in {images.name}/ and {labels.name}/"
     return Pairing(rule + (f", {len(masks)} with ignore/" if masks else ""), pairs, tuple(findings))
 
 
@@ -157,7 +157,7 @@ def _flat(folder: Path, only: Path | None = None) -> Pairing:
             findings += [finding("missing-image", file, problem, fix) for file in partners[key]]
     files = [pair.labels for pair in pairs]
     endings = sorted({key_of(file)[len(image_of(file)) :] + file.suffix for file in files})
-    rule = f"{count(len(pairs), 'pair')}: labels are a{' or a'.join(endings)} beside images a.*"
+    rule = f"{plural(len(pairs), 'pair')}: labels are a{' or a'.join(endings)} beside images a.*"
     return Pairing(rule, tuple(pairs), tuple(findings))
 
 
@@ -183,7 +183,7 @@ def _challenge(videos: list[Path]) -> Pairing:
         return _nothing(videos[0], "has no man_seg*.tif in its _GT/SEG", EXPECTED)
     rule = (
         f"Cell Tracking Challenge, video {', '.join(video.name for video in videos)}: "
-        f"{count(len(pairs), 'frame')} with gold truth (man_seg)"
+        f"{plural(len(pairs), 'frame')} with gold truth (man_seg)"
     )
     if frames > len(pairs):
         rule += f"; {frames - len(pairs)} of {frames} frames have none and are left out"

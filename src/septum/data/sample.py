@@ -19,7 +19,7 @@ from septum.data.markers import unannotated
 from septum.data.names import is_roi
 from septum.data.rois import read_rois
 from septum.data.stored import PixelSize
-from septum.words import count
+from septum.words import plural
 
 T = TypeVar("T")
 Masks = Sequence[np.ndarray | None]  # one per frame, None where all is annotated
@@ -55,7 +55,7 @@ def read_pairs(
     notes += _describe_formats(formats)
     partly = sum(sample.ignore is not None for sample in samples)
     if partly:
-        notes.append(f"{partly} of {count(len(samples), 'image')} partly annotated: unannotated pixels are ignored")
+        notes.append(f"{partly} of {plural(len(samples), 'image')} partly annotated: unannotated pixels are ignored")
     return samples
 
 
@@ -76,8 +76,8 @@ def _read_pair(pair: Pair, image: ImageFile | None, findings: list[Finding], kee
         return []
     labels, ignore = annotated
     if len(labels) != len(pixels):
-        frames = count(len(pixels), "frame")
-        problem = f"has {count(len(labels), 'frame')}, but its image {pair.image.name} has {frames}"
+        frames = plural(len(pixels), "frame")
+        problem = f"has {plural(len(labels), 'frame')}, but its image {pair.image.name} has {frames}"
         fix = "save one label image per slice (separate files also work)"
         findings.append(finding("frame-mismatch", pair.labels, problem, fix))
         return []
@@ -134,8 +134,8 @@ def _alike(frames: Sequence[np.ndarray], labels: Sequence[np.ndarray], file: Pat
     own, expected = ([size_text(frame.shape) for frame in stack] for stack in (frames, labels))
     if own != expected:
         problem = (
-            f"has {count(len(own), 'frame')} of {own[0]} pixels, "
-            f"but {other.name} has {count(len(expected), 'frame')} of {expected[0]}"
+            f"has {plural(len(own), 'frame')} of {own[0]} pixels, "
+            f"but {other.name} has {plural(len(expected), 'frame')} of {expected[0]}"
         )
         raise BadFile("size-mismatch", file, problem, "export both at the same size")
     return frames
@@ -154,4 +154,4 @@ def _describe_formats(formats: dict[str, list[str]]) -> list[str]:
         for text, names in ordered[:3]
     ]
     rest = sum(len(names) for _, names in ordered[3:])
-    return [*lines, f"{count(rest, 'more image')} with other sizes or types"] if rest else lines
+    return [*lines, f"{plural(rest, 'more image')} with other sizes or types"] if rest else lines

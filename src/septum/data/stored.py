@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from septum.data.findings import BadFile
-from septum.words import count
+from septum.words import plural
 
 Index = tuple[int | slice, ...]
 PixelSize = tuple[float, float]  # micrometre per pixel (y, x)
@@ -64,7 +64,7 @@ def plausible(pixel_size: PixelSize, source: str) -> tuple[PixelSize | None, str
 def check_level(path: Path, level: int, levels: int) -> None:
     """Raise ImageError if a file has no such resolution level."""
     if not 0 <= level < levels:
-        problem = f"has {count(levels, 'resolution level')}, counted from 0, but level {level} was requested"
+        problem = f"has {plural(levels, 'resolution level')}, counted from 0, but level {level} was requested"
         fix = f"choose one of 0..{levels - 1}" if levels > 1 else "omit the level"
         raise BadFile("unreadable", path, problem, fix)
 

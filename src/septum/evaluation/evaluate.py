@@ -24,7 +24,7 @@ from septum.evaluation.object_errors import compare_components, compare_instance
 from septum.evaluation.pairing import cases_from_files
 from septum.evaluation.reading import Arrays, Reading, read, survey, without_unannotated
 from septum.evaluation.record import Evaluation, ImageRecord
-from septum.words import count
+from septum.words import plural
 
 __all__ = ["MEASURES", "Evaluation", "evaluate_arrays", "evaluate_files"]
 
@@ -276,7 +276,7 @@ def _exclusion_notes(images: Sequence[ImageRecord], measures: dict[str, str]) ->
     partly = [image.name for image in images if image.partly_annotated]
     without = [image.name for image in images if not image.isbi] if "isbi" in measures else []
     ignored = sum(image.ignored_pixels for image in images)
-    notes = [f"{count(ignored, 'pixel')} ignored: not scored"] if ignored else []
+    notes = [f"{plural(ignored, 'pixel')} ignored: not scored"] if ignored else []
     if partly:
         notes.append(
             f"only partly annotated (some marked cells have no outline): {', '.join(partly)}; "

@@ -24,7 +24,7 @@ from septum.data.names import (
 from septum.errors import DatasetError, did_you_mean
 from septum.evaluation.cases import Case, Cases, cases_of_files
 from septum.evaluation.predicted_images import predicted_images
-from septum.words import count
+from septum.words import plural
 
 
 @dataclass(frozen=True)
@@ -242,9 +242,9 @@ def _challenge(predictions: Path, videos: dict[str, Path], ignore: Path | None, 
     ):
         if given is not None and not used:
             raise _fits_none(given, example)
-    rule = f"Cell Tracking Challenge, video {' and '.join(videos)}: {count(len(images), 'frame')} with gold truth"
+    rule = f"Cell Tracking Challenge, video {' and '.join(videos)}: {plural(len(images), 'frame')} with gold truth"
     rule += f", {len(detections)} with markers" if detections else ", no markers (TRA), so no DET"
-    rule += f"; {count(unscored, 'frame')} without truth not scored" if unscored else ""
+    rule += f"; {plural(unscored, 'frame')} without truth not scored" if unscored else ""
     return Cases(tuple(images), rule, tuple(detections), challenge=True)
 
 

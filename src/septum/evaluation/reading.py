@@ -19,7 +19,7 @@ from septum.data.labels import as_label_image, grey_edges
 from septum.data.markers import unannotated
 from septum.errors import ConfigError, DatasetError, ImageError
 from septum.evaluation.cases import Case, Cases
-from septum.words import count
+from septum.words import plural
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ def _classes(labels: np.ndarray, reading: Reading, by_index: bool = False) -> np
 
 def _per_class(chances: np.ndarray, reading: Reading, name: str) -> np.ndarray:
     if len(chances) != len(reading.values):
-        maps = count(len(chances), "probability map")
+        maps = plural(len(chances), "probability map")
         raise ImageError(
             f"{name} has {maps}, but the truth has {len(reading.values)} classes; "
             "give one map per class, background first"

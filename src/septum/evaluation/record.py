@@ -20,7 +20,7 @@ from septum.core.metrics.surface import SurfaceScores
 from septum.errors import DatasetError
 from septum.evaluation.object_errors import KINDS, Objects
 from septum.evaluation.reading import Arrays
-from septum.words import count
+from septum.words import plural
 
 Ratio = tuple[float, float]  # a score as numerator and denominator; both are summed over pixels, objects or images
 
@@ -85,7 +85,7 @@ class Evaluation:
     def __repr__(self) -> str:
         names = [name for name in self.scores if name not in ("precision", "recall")][:3]
         scores = ", ".join(f"{name} {self.scores[name].value:.3f}" for name in names)
-        return f"<Evaluation of {count(len(self.images), 'image')}, {self.kind}: {scores}>"
+        return f"<Evaluation of {plural(len(self.images), 'image')}, {self.kind}: {scores}>"
 
     def __str__(self) -> str:
         """Return the scores as tables, for print."""
@@ -213,11 +213,11 @@ class Evaluation:
         if not by_object:
             interval = confidence.bootstrap(units, unit="image", statistic=_ratio)
             return replace(
-                interval, reason=f"{count(len(units), 'image')}, an interval needs {confidence.FEWEST['image']}"
+                interval, reason=f"{plural(len(units), 'image')}, an interval needs {confidence.FEWEST['image']}"
             )
         interval = confidence.bootstrap(by_object, unit="object", statistic=_ratio)
         if interval.low is None:
-            units_found = f"{count(len(units), 'image')} and {count(len(by_object), 'object')}"
+            units_found = f"{plural(len(units), 'image')} and {plural(len(by_object), 'object')}"
             return replace(interval, reason=f"{units_found}, an interval needs 5 images or 20 objects")
         return interval
 

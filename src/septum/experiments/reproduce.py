@@ -30,7 +30,7 @@ from septum.experiments.fold import (
 from septum.report.page import write_page
 from septum.report.sections import Pictures, Section, Table, Text
 from septum.training.records import ImagesDone, Notice, Record
-from septum.words import count, duration
+from septum.words import duration, plural
 
 EXPERIMENTS: Mapping[str, Experiment] = {"em": EM, "dic-hela": DIC_HELA, "phc-u373": PHC_U373}
 DEFAULT_BUDGET = 20 * 60.0  # seconds per fold
@@ -98,7 +98,7 @@ def reproduce(
     settings = _settings(name, output, options)
     results = {fold: _result(output, fold) for fold in folds}
     todo = [fold for fold in chosen if results[fold] is None]
-    yield Notice(f"{experiment.title}: {count(len(chosen), 'fold')}, {len(chosen) - len(todo)} already done")
+    yield Notice(f"{experiment.title}: {plural(len(chosen), 'fold')}, {len(chosen) - len(todo)} already done")
     if todo and "steps" not in settings.changes and settings.budget:
         yield Notice(
             f"training takes {duration(settings.budget)} per fold, {duration(len(todo) * settings.budget)} in all"

@@ -23,7 +23,7 @@ from septum.machine.generators import drain
 from septum.machine.memory import DEFAULT_MEMORY
 from septum.model.predict import Prediction, convert_to_fastest_order, segment
 from septum.model.tensors import read_tensors, write_tensors
-from septum.words import count
+from septum.words import plural
 
 FORMAT = 2  # of the card; MIGRATIONS[n] turns a card of format n into one of format n + 1
 
@@ -140,7 +140,7 @@ class Model:
         target = f" (by {card.config.target})" if card.config.target != card.kind else ""
         return [
             ("network", self._network()),
-            ("input", f"{count(card.channels, 'channel')}, pixel size {size}"),
+            ("input", f"{plural(card.channels, 'channel')}, pixel size {size}"),
             ("output", f"{card.kind}{target}: {', '.join(card.class_names)}"),
             ("recipe", f"{card.config.recipe}, step {card.step} of {card.config.steps}, seed {card.config.seed}"),
             ("scores", ", ".join(self._scores()) or "none"),

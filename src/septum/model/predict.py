@@ -17,7 +17,7 @@ from septum.config import TrainConfig, TtaConfig
 from septum.core.bands import logits_in_bands
 from septum.core.decode import decode
 from septum.core.layout import plan_layout
-from septum.core.normalize import NormalizedSource, measure
+from septum.core.normalize import NormalizedSource, measure_normalization
 from septum.core.region import Region, origin_of, shape_of, whole
 from septum.core.tiling import ArraySink, ArraySource, Source, Tile, measured_tiles, read_mirrored, tiles
 from septum.core.tta import versions
@@ -148,7 +148,7 @@ def segment(
         Resample the image by these factors (y, x) for the network, and the probabilities back.
     """
     pixels = source.read(whole(source.shape[1:]))
-    normalization = measure(pixels, config.normalize)
+    normalization = measure_normalization(pixels, config.normalize)
     image: Source = NormalizedSource(source, normalization)
     if zoom is not None:
         shape = [max(1, round(size * factor)) for size, factor in zip(pixels.shape[1:], zoom, strict=True)]

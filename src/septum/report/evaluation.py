@@ -33,7 +33,7 @@ from septum.report.atlas import (
 from septum.report.page import write_page
 from septum.report.sections import Curves, Headline, Number, Picture, Pictures, Section, Table, Text
 from septum.report.training_curves import training_sections
-from septum.words import count
+from septum.words import plural
 
 _HEADLINE = {
     "f1": "F1 at IoU 0.5",
@@ -119,7 +119,7 @@ def report_evaluation(
         sections += _score_tables(title, "difference", evaluation.compare(other), evaluation)
     sections += [*_image_table(evaluation), *training, *_whole_images(evaluation, atlas), *_errors(evaluation, atlas)]
     sections += [*_mismatches(evaluation, atlas), *_suspicious(evaluation, atlas)]
-    subtitle = f"{count(len(evaluation.images), 'image')}, labels read as {evaluation.kind}"
+    subtitle = f"{plural(len(evaluation.images), 'image')}, labels read as {evaluation.kind}"
     write_page(Path(path), title="Evaluation: predictions against truth", subtitle=subtitle, sections=sections)
     return Path(path)
 
@@ -207,7 +207,7 @@ def _interval_note(intervals: Sequence[Interval]) -> tuple[str, bool]:
     note = "All images together. The interval shows how far a score may differ by chance"
     for unit in ("image", "object"):
         numbers = {interval.n for interval in intervals if interval.low is not None and interval.unit == unit}
-        note += f", from resampling {count(max(numbers), unit)}" if numbers else ""
+        note += f", from resampling {plural(max(numbers), unit)}" if numbers else ""
     note += "."
     if any(interval.unit == "object" and interval.low is not None for interval in intervals):
         note += " Resampling the objects of a few images shows the uncertainty for these images, not for others."
@@ -246,7 +246,7 @@ def _whole_images(evaluation: Evaluation, atlas: Atlas) -> list[Section]:
     else:
         note = "Each image, its truth, and its prediction against the truth."
     if hidden > 0:
-        note += f" {count(hidden, 'more image')} not shown."
+        note += f" {plural(hidden, 'more image')} not shown."
     if any(image.ignored_pixels for image in evaluation.images):
         note += " Nothing is drawn on ignored pixels."
     return [Pictures("Images, truth and predictions", atlas.whole_images, 3, note, _legend(evaluation))]

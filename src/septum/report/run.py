@@ -31,7 +31,7 @@ from septum.training.holdout import hold_out, nothing_held_out
 from septum.training.memory import data_bytes, largest_bytes, room_for_data
 from septum.training.run import RunConfig, RunFolder
 from septum.training.score import SCORE_NAMES, ValidationImage, validation_scores
-from septum.words import count, duration
+from septum.words import duration, plural
 
 LEGEND = {"only in the truth": TRUTH, "only predicted": PREDICTION, "both": AGREEMENT, "different classes": CONFUSED}
 SCORE_LABELS = {
@@ -93,7 +93,7 @@ def report_run(folder: str | Path) -> Path:
 
 
 def _subtitle(run: RunFolder, records: Sequence[Mapping[str, Any]]) -> str:
-    return f"{count(run.last_step(), 'step')} in {duration(_seconds(records))}, finished on {_date(run)}"
+    return f"{plural(run.last_step(), 'step')} in {duration(_seconds(records))}, finished on {_date(run)}"
 
 
 def _date(run: RunFolder) -> str:
@@ -142,7 +142,7 @@ def _summary(
         ["best step", f"{best}; the model has the weights of this step"],
         ["duration", duration(_seconds(records)) + budget],
         ["finished", _date(run)],
-        ["device", f"{settings.device}, {count(settings.threads, 'thread')}"],
+        ["device", f"{settings.device}, {plural(settings.threads, 'thread')}"],
         ["versions", ", ".join(f"{name} {settings.versions[name]}" for name in ("septum", "torch"))],
     ]
     return Table("About this training", ["", ""], rows)

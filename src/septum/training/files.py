@@ -30,7 +30,7 @@ from septum.training.records import Finished, Notice, Record
 from septum.training.request import TrainingRequest
 from septum.training.run import RunFolder
 from septum.training.score import SCORE_NAMES
-from septum.words import count
+from septum.words import plural
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def _train_on_everything(
     before = run.config()
     final = RunFolder(run.path / "final", processes.writes)
     steps = processes.from_first(run.last_step())  # done, also if it ended early
-    yield Notice(f"final training on all images, {count(steps, 'step')}; its scores are those of the earlier run")
+    yield Notice(f"final training on all images, {plural(steps, 'step')}; its scores are those of the earlier run")
     request = TrainingRequest(
         dataset,
         before.train.with_changes({"steps": steps}),

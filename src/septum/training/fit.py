@@ -24,7 +24,7 @@ from septum.training.schedule import CHECKPOINT_SECONDS, few_steps
 from septum.training.score import SCORE_NAMES
 from septum.training.step import State, new_state, train_step
 from septum.training.validate import choose_decoding, predictions
-from septum.words import count
+from septum.words import plural
 
 OVERTIME = 1.12  # a run that would take more than this share of its budget is ended early
 COLLAPSED_STEPS = 25  # with the same answer for every pixel, after which training starts again
@@ -158,7 +158,7 @@ def with_lower_rate(settings: RunConfig, state: State, trouble: str) -> RunConfi
         )
     if settings.budget is not None:
         steps = max(1, round(steps * (1 - state.seconds / settings.budget)))
-    why = f"{trouble}; starting again with a tenth of the learning rate, {rate / 10:g}, for {count(steps, 'step')}"
+    why = f"{trouble}; starting again with a tenth of the learning rate, {rate / 10:g}, for {plural(steps, 'step')}"
     return settings.lowered({"learning_rate": rate / 10, "steps": steps}, why)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from septum.config import TrainConfig
 from septum.core import augment
-from septum.core.normalize import Normalization, measure
+from septum.core.normalize import Normalization, measure_normalization
 from septum.core.randomness import generator
 from septum.core.targets import TARGETS
 from septum.core.unet import input_size, margin
@@ -65,7 +65,7 @@ class StreamedImage:
 
     def under(self, grid: Tensor) -> tuple[TrainingImage, Tensor]:
         """Return the region that a sampling grid reads, and the grid in its coordinates."""
-        region, grid = augment.window(self.shape[1:], grid)
+        region, grid = augment.region_of_grid(self.shape[1:], grid)
 
         def read(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.array(array[(..., *region)])).to(self.device)
@@ -123,7 +123,7 @@ def prepare(dataset: Dataset, config: TrainConfig, held_out: HoldOut, device: to
         positions = np.flatnonzero(weights)
         if not len(positions):
             continue
-        normalization = measure(one.sample.image, config.normalize)
+        normalization = measure_normalization(one.sample.image, config.normalize)
         pixels = normalization(one.sample.image)
         if keep is in_memory:
             image, of_pixels, weight = (torch.from_numpy(part).to(device) for part in (pixels, one.classes, weights))

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from septum.config import Decoding, TrainConfig
-from septum.core.decode import connected, decode
+from septum.core.decode import connected_components, decode
 from septum.core.targets import INSTANCE_TARGETS, TARGETS, InstanceTarget, Target, border, classes, rim
 from septum.errors import ImageError
 
@@ -109,7 +109,7 @@ def test_extending_keeps_the_seeds_and_looks_no_further_than_it_says(name, seed,
     chances = noise / noise.sum(0) * 0.4 + 0.6 * one_hot(target.encode(discs(seed)), target.n_classes(0))
     seeds = target.seeds(chances, decoding)
     assert (seeds.shape, seeds.dtype) == (SHAPE, bool)
-    components = connected(seeds)
+    components = connected_components(seeds)
     labels = target.extend(components.copy(), chances, decoding)
     assert (labels.shape, labels.dtype) == (SHAPE, np.int32)
     np.testing.assert_array_equal(labels[seeds], components[seeds])

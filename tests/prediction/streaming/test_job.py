@@ -17,7 +17,7 @@ import zarr
 
 from septum.config import TrainConfig, TtaConfig, UNetConfig
 from septum.core.decode import decode
-from septum.core.normalize import Normalization, measure
+from septum.core.normalize import Normalization, measure_normalization
 from septum.core.objects import measure_objects
 from septum.core.overlay import overlay
 from septum.core.region import whole
@@ -56,7 +56,7 @@ def make_model(folder, *, channels=1, normalization="none", kind="instances", cl
     config = TrainConfig(unet=unet, steps=1, kind=kind, decoding=decoding or {"smallest_object": 4, "largest_hole": 3})
     net = UNet(unet, 3).eval()
     pixels = image_of(channels=channels)
-    source = ArraySource(measure(pixels, "standardize")(pixels))
+    source = ArraySource(measure_normalization(pixels, "standardize")(pixels))
     probabilities = drain(predict_probabilities(fit_to_image(net, source), source))
     with torch.no_grad():
         net.output.bias[1] -= float(np.median(np.log(probabilities[1] / probabilities[0])))
@@ -118,7 +118,7 @@ def results(output):
 def whole_image(model_path, pixels, tta=None, mask=None):
     """What memory without end gives: probabilities in float32."""
     model = load(model_path)
-    source = ArraySource(measure(pixels, model.card.config.normalize, mask)(pixels))
+    source = ArraySource(measure_normalization(pixels, model.card.config.normalize, mask)(pixels))
     return drain(predict_probabilities(fit_to_image(model.net, source), source, tta=tta, max_memory=10**12))
 
 
@@ -201,8 +201,8 @@ def test_brightness_is_taken_from_the_image_the_mask_or_the_model(model_path, im
     mask = np.zeros(SHAPE, np.uint8)
     mask[40:60] = 1
     tifffile.imwrite(tmp_path / "mask.tif", mask)
-    assert stored("image", PLAIN) == as_json(measure(pixels, "standardize"))
-    inside = measure(pixels[:, 40:60], "standardize")
+    assert stored("image", PLAIN) == as_json(measure_normalization(pixels, "standardize"))
+    inside = measure_normalization(pixels[:, 40:60], "standardize")
     assert stored("mask", StreamOptions(mask=tmp_path / "mask.tif")) == as_json(inside)
     with pytest.raises(ConfigError, match=r"does not record the brightness of its training images; train it again"):
         stored("model", StreamOptions(statistics="model"))

@@ -3,7 +3,7 @@ import pytest
 import tifffile
 
 from septum.config import TtaConfig
-from septum.core.normalize import measure
+from septum.core.normalize import measure_normalization
 from septum.core.tiling import ArraySource
 from septum.machine.generators import drain
 from septum.model.predict import fit_to_image, predict_probabilities
@@ -41,7 +41,7 @@ def finished(model_path, image, output, options=PLAIN):
 def test_one_pass_over_a_region_is_the_crop_of_one_over_the_image(tmp_path, normalization, tta):
     model = load(make_model(tmp_path, normalization=normalization))
     pixels = image_of()
-    source = ArraySource(measure(pixels, "standardize")(pixels))
+    source = ArraySource(measure_normalization(pixels, "standardize")(pixels))
     net = fit_to_image(model.net, source)
     expected = drain(predict_probabilities(net, source, tta=tta, max_memory=10**12))
     region = (slice(37, 61), slice(5, 50))

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from septum.config import Decoding
-from septum.core.decode import connected, decode, finish, reach
+from septum.core.decode import connected_components, decode, finish, reach
 from septum.core.objects import sums_of_objects
 from septum.core.overlay import downsample
 from septum.core.region import (
@@ -109,7 +109,7 @@ class BlockDecoding:
         assert self.components is not None
         region = self.region(block)
         seeds = INSTANCE_TARGETS[self.target].seeds(as_probabilities(self.probabilities.read(region)), self.decoding)
-        found = connected(seeds)
+        found = connected_components(seeds)
         self.components.write(region, found[None].astype(np.uint32))
         self._save_findings("components", block, **asdict(edges(found)))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from septum.core.normalize import Normalization, NormalizedSource, measure
+from septum.core.normalize import Normalization, NormalizedSource, measure_normalization
 from septum.core.region import Region, relative_to, shape_of
 from septum.core.tiling import Source, Tile, tiles
 from septum.core.unet import UNet
@@ -112,7 +112,9 @@ class Job:
             assert self.model.card.brightness is not None  # checked by `plan_stream`
             normalization = self.model.card.brightness
         else:
-            normalization = measure(source, self.model.card.config.normalize, self.mask, name=source.frame.name)
+            normalization = measure_normalization(
+                source, self.model.card.config.normalize, self.mask, name=source.frame.name
+            )
         if self.model.net.config.normalization != "none":
             net = fit_to_image(self.model.net, NormalizedSource(source, normalization))
             write_tensors(self._network(frame), net.state_dict(), {})

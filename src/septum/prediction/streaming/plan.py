@@ -15,7 +15,7 @@ from septum.core.layout import OVERHEAD, TooLittleMemory, plan_layout
 from septum.core.normalize import Normalization
 from septum.data.files import write_text
 from septum.errors import ConfigError, OutputError
-from septum.words import count, duration
+from septum.words import duration, plural
 
 Bounds = tuple[int, int, int, int]  # y0, y1, x0, x1
 CHUNKS = (512, 256, 128)  # pixels per side of a chunk of the result; smaller ones if memory is short
@@ -91,7 +91,7 @@ class StreamPlan(Settings):
         """Describe the plan in one sentence, with the estimated seconds of the network and of all other steps."""
         frames = f"{self.frames} frames of " if self.frames > 1 else ""
         return (
-            f"{frames}{self.shape[0]} x {self.shape[1]} pixels in {count(self.tiles, 'tile')} of {self.stride[0]} x "
+            f"{frames}{self.shape[0]} x {self.shape[1]} pixels in {plural(self.tiles, 'tile')} of {self.stride[0]} x "
             f"{self.stride[1]}; {100 * (self.redundancy - 1):.1f} % more computation than in one pass; "
             f"{self.memory / 1e6:.0f} MB of memory{' per worker' if processes > 1 else ''} in addition to the program; "
             f"about {duration(network + rest)}, of which the network takes {duration(network)}"
