@@ -36,7 +36,17 @@ def model(arrays):
         ({}, "the training needs a length; give a budget, such as 20min, or a number of steps"),
         ({"budget": "20"}, "a budget must be a time such as 20min, 1h30min or 90s, got '20'"),
         ({"steps": 3, "settings": {"pach": 16}}, "TrainConfig has no setting 'pach'; did you mean 'patch'?"),
+        ({"budget": -1}, "a budget must be a time such as 20min, or a number of seconds above 0, got -1"),
+        ({"budget": 0}, "a budget must be a time such as 20min, or a number of seconds above 0, got 0"),
+        ({"budget": float("nan")}, "a budget must be a time such as 20min, or a number of seconds above 0, got nan"),
+        ({"budget": float("inf")}, "a budget must be a time such as 20min, or a number of seconds above 0, got inf"),
+        ({"budget": [60]}, "a budget must be a time such as 20min, or a number of seconds above 0, got [60]"),
+        ({"budget": True}, "a budget must be a time such as 20min, or a number of seconds above 0, got True"),
         ({"steps": 3, "device": "gpu"}, "there is no device 'gpu'; available: auto, "),
+        ({"steps": 3, "device": None}, "there is no device 'None'; available: auto, "),
+        ({"steps": 3, "settings": {"unet.n_classes": 4}}, "the network has unet.n_classes = 4, but these images and"),
+        ({"steps": 3, "settings": {"kind": "classes"}}, "kind is 'classes' in the settings, but these labels are"),
+        ({"steps": 3, "settings": {"recipe": "paper"}}, "recipe is 'paper' in the settings, but recipe 'fast' is used"),
     ],
 )
 def test_wrong_options_are_refused(arrays, options, message):
@@ -63,6 +73,11 @@ def test_a_budget_is_text_or_seconds(arrays, monkeypatch, budget, seconds):
 def test_steps_may_be_among_the_settings(arrays, model):
     other = septum.train(*arrays, settings={**SMALL, "steps": 3}, log=None)
     assert other.card == model.card
+
+
+def test_settings_may_be_nested(arrays, model):
+    nested = septum.train(*arrays, steps=3, settings={"unet": {"base_channels": 2, "depth": 1}, "patch": 16}, log=None)
+    assert nested.card == model.card
 
 
 def test_progress_is_printed_or_passed_on_or_silent(arrays, model, capsys):

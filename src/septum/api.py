@@ -26,7 +26,7 @@ from septum.training.recipe import recipe as make_recipe
 from septum.training.records import Notice, Record
 from septum.training.request import TrainingRequest
 from septum.training.score import SCORE_NAMES
-from septum.words import parse_duration
+from septum.words import parse_budget
 
 __all__ = ["evaluate", "train"]
 
@@ -112,7 +112,7 @@ def train(
             on_record(record)
 
     chosen = pick_device(device)
-    seconds = parse_duration(budget) if isinstance(budget, str) else budget
+    seconds = None if budget is None else parse_budget(budget)
     changes = dict(settings or {}) | ({} if steps is None else {"steps": steps})
     if seconds is not None and "steps" in changes:
         raise ConfigError("a budget and a number of steps both set the length of the training; give one of them")

@@ -51,6 +51,9 @@ class Settings(BaseModel):
                 place, settings = place[step], inner
             if last not in settings.model_fields:
                 raise ConfigError(_unknown(settings, last))
+            inner = settings.model_fields[last].annotation
+            if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, Settings):
+                value = {**place[last], **value}  # the settings that are not named stay
             place[last] = value
         return type(self)(**values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from numbers import Real
 
 from septum.errors import ConfigError
 
@@ -43,6 +44,15 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise ConfigError(f"a budget must be more than zero, such as 20min, got {text!r}")
     return seconds
+
+
+def parse_budget(budget: str | float) -> float:
+    """Return the seconds of a budget: a text such as ``20min``, or a number of seconds."""
+    if isinstance(budget, str):
+        return parse_duration(budget)
+    if isinstance(budget, bool) or not isinstance(budget, Real) or not 0 < budget < math.inf:
+        raise ConfigError(f"a budget must be a time such as 20min, or a number of seconds above 0, got {budget!r}")
+    return float(budget)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

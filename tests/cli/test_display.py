@@ -117,6 +117,17 @@ def test_the_bar_forgets_the_score_of_the_training_before():
     assert bar == ("step 3/8  loss 0.5000", 3 / 8)
 
 
+def test_a_narrow_window_shortens_the_bar_and_not_the_times(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err), TrainingDisplay(quiet=False) as display:
+        display.show(StepDone(300, 300, loss=0.2227, eta=0.0))
+        display.show(Validated(300, SCORES, best=True, score_name="panoptic quality"))
+    bar = err.getvalue().splitlines()[-1]
+    assert bar.startswith("step 300/300  loss 0.2227  panoptic quality 0.520 ")
+    assert bar.rstrip().endswith("100 % 0:00:00 ETA 0:00:00")
+
+
 FILE, STREAM = FileStarted(Path("a.tif"), 2, ("2 frames",)), StreamStarted(Path("b.tif"), ("4 tiles", "12 s"))
 VERIFIED = tuple(Certificate(0, (slice(0, 4),), difference, 0.002, 1) for difference in (0.001, 0.003))
 PREDICTION = [

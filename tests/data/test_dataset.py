@@ -323,7 +323,7 @@ BAD = [
         labels=[np.where(labels > 0, 2, 1) for labels in LABELS],
         kind="instances",
     ),
-    change("got 3 images, 2 label images and 2 ignore masks; give one of each per image", labels=LABELS[:2]),
+    change("got 3 images and 2 label images; give one of each per image", labels=LABELS[:2]),
 ]
 
 

@@ -181,10 +181,9 @@ def from_arrays(
         ignore = None if ignore is None else [np.asarray(ignore)]
     masks = [None] * len(labels) if ignore is None else ignore
     if not len(images) == len(labels) == len(masks):
-        raise DatasetError(
-            f"got {len(images)} images, {len(labels)} label images and {len(masks)} ignore masks; "
-            "give one of each per image"
-        )
+        given = [count(len(images), "image"), count(len(labels), "label image")]
+        given += [] if ignore is None else [count(len(masks), "ignore mask")]
+        raise DatasetError(f"got {', '.join(given[:-1])} and {given[-1]}; give one of each per image")
     findings: list[Finding] = []
     samples = []
     for index, (image, truth, mask) in enumerate(zip(images, labels, masks, strict=True)):

@@ -27,7 +27,7 @@ def pick_device(name: str | torch.device) -> torch.device:
     available = [kind for kind, is_present in present.items() if is_present]
     try:
         device = torch.device(available[0] if name == "auto" else name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ConfigError(f"there is no device {str(name)!r}; available: auto, {', '.join(available)}") from None
     if device.type not in available or (device.index or 0) >= max(1, torch.cuda.device_count()):
         raise ConfigError(f"device {device} is not available on this machine; available: {', '.join(available)}")

@@ -13,7 +13,6 @@ import torch
 
 from septum.choices import Kind, Recipe
 from septum.config import DataSource, TrainConfig, UNetConfig
-from septum.core.targets import TARGETS
 from septum.data.check import check_dataset
 from septum.data.dataset import Dataset, load_dataset, shapes
 from septum.data.keep import scratch_folder
@@ -200,9 +199,7 @@ def make_config(options: TrainOptions, dataset: Dataset, device: torch.device, s
         changes["steps"] = options.steps
     if options.seed is not None:
         changes["seed"] = options.seed
-    config = recipe(options.recipe or "fast", dataset, device, changes)
-    _check_fit(config, dataset)
-    return config
+    return recipe(options.recipe or "fast", dataset, device, changes)
 
 
 def _taken_from(before: TrainConfig, dataset: Dataset, changes: dict[str, Any]) -> dict[str, Any]:
@@ -219,23 +216,6 @@ def _taken_from(before: TrainConfig, dataset: Dataset, changes: dict[str, Any]) 
             "leave it out, or choose another model"
         )
     return {"unet": before.unet.model_dump(), "instances": before.instances}
-
-
-def _check_fit(config: TrainConfig, dataset: Dataset) -> None:
-    """Refuse a kind or a network that does not fit the data."""
-    if config.kind != dataset.kind:
-        raise ConfigError(
-            f"kind is {config.kind!r} in the settings, but these labels are {dataset.kind}; "
-            f"leave it out, or override the kind of labels with --kind {config.kind}"
-        )
-    needed = {"in_channels": dataset.channels, "n_classes": TARGETS[config.target].n_classes(dataset.n_classes - 1)}
-    for name, value in needed.items():
-        given = getattr(config.unet, name)
-        if given != value:
-            raise ConfigError(
-                f"the network has unet.{name} = {given}, but these images and labels need {value}; "
-                "leave it out, or choose another model"
-            )
 
 
 def _small_images(dataset: Dataset, config: TrainConfig) -> list[str]:

@@ -12,7 +12,7 @@ from scipy import ndimage
 from septum.choices import Recipe
 from septum.config import AugmentConfig, Decoding, TrainConfig, UNetConfig, WeightMapConfig
 from septum.core.objects import smallest_hole, smallest_inner_object
-from septum.core.targets import INSTANCE_TARGETS, InstanceTarget, Target, border, classes
+from septum.core.targets import INSTANCE_TARGETS, TARGETS, InstanceTarget, Target, border, classes
 from septum.data.dataset import Dataset, Sample
 from septum.errors import ConfigError, did_you_mean
 from septum.machine.device import fastest_precision
@@ -33,6 +33,11 @@ def recipe(
     if name not in get_args(Recipe):
         raise ConfigError(f"there is no recipe {name!r}{did_you_mean(name, get_args(Recipe))}")
     changes = dict(changes or {})
+    if changes.get("recipe", name) != name:
+        raise ConfigError(
+            f"recipe is {changes['recipe']!r} in the settings, but recipe {name!r} is used; "
+            f"leave it out, or choose the recipe with --recipe {changes['recipe']}"
+        )
     kind = dataset.kind
     instances = changes.setdefault("instances", "border" if name == "paper" else "rim")
     of_instances = INSTANCE_TARGETS.get(instances, border)  # an unknown name is refused by `with_changes` below
@@ -69,7 +74,26 @@ def recipe(
             patch=260,
             batch=1,
         )
-    return config.with_changes(changes)
+    config = config.with_changes(changes)
+    _check_fit(config, dataset)
+    return config
+
+
+def _check_fit(config: TrainConfig, dataset: Dataset) -> None:
+    """Refuse a kind or a network that does not fit the data."""
+    if config.kind != dataset.kind:
+        raise ConfigError(
+            f"kind is {config.kind!r} in the settings, but these labels are {dataset.kind}; "
+            f"leave it out, or override the kind of labels with --kind {config.kind}"
+        )
+    needed = {"in_channels": dataset.channels, "n_classes": TARGETS[config.target].n_classes(dataset.n_classes - 1)}
+    for name, value in needed.items():
+        given = getattr(config.unet, name)
+        if given != value:
+            raise ConfigError(
+                f"the network has unet.{name} = {given}, but these images and labels need {value}; "
+                "leave it out, or choose another model"
+            )
 
 
 def _sizes(samples: Sequence[Sample], target: InstanceTarget) -> Decoding:
