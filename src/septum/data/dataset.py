@@ -181,8 +181,8 @@ def from_arrays(
         ignore = None if ignore is None else [np.asarray(ignore)]
     masks = [None] * len(labels) if ignore is None else ignore
     if not len(images) == len(labels) == len(masks):
-        given = [count(len(images), "image"), count(len(labels), "label image")]
-        given += [] if ignore is None else [count(len(masks), "ignore mask")]
+        given = [plural(len(images), "image"), plural(len(labels), "label image")]
+        given += [] if ignore is None else [plural(len(masks), "ignore mask")]
         raise DatasetError(f"got {', '.join(given[:-1])} and {given[-1]}; give one of each per image")
     findings: list[Finding] = []
     samples = []
