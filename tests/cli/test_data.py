@@ -300,13 +300,13 @@ def test_a_label_of_unannotated_pixels_that_cannot_be_is_refused(tmp_path):
     (10, "2 of 10 images held out for validation: 8 to 9"),
 ])  # fmt: skip
 def test_a_training_from_few_images_needs_no_special_flag_and_says_what_its_scores_are_of(tmp_path, count, said):
-    data = write(tmp_path / "cells", [cells((40, 48), 5, seed, diameter=12)[1] for seed in range(plural)])
+    data = write(tmp_path / "cells", [cells((40, 48), 5, seed, diameter=12)[1] for seed in range(count)])
     outcome = run("train", data, "--output", tmp_path / "run", *TINY)
     assert outcome.code == 0, outcome.err
     card = load(tmp_path / "run").card
     assert card.held_out.startswith(said)
     assert card.held_out in outcome.err
-    assert ("guard strip of" in card.held_out) == ("optimistic" in card.held_out) == (plural == 1)
+    assert ("guard strip of" in card.held_out) == ("optimistic" in card.held_out) == (count == 1)
     assert set(card.scores) == {"score", "f1", "mean_matched_iou"}
     page = run("report", tmp_path / "run")
     assert page.code == 0, page.err

@@ -58,10 +58,10 @@ def test_no_deformation_gives_the_shifted_source_exactly(shape, shift):
     top, left = 300 + shift[0], 200 + shift[1]
     middle = [(top + (shape[0] - 1) / 2, left + (shape[1] - 1) / 2)]
     grid = sampling_grid([draw_geometry(STILL, generator(0, 0, 0, "geometry"))], middle, shape)
-    region_of_grid = (..., slice(top, top + shape[0]), slice(left, left + shape[1]))
-    assert torch.equal(warp_image([image], grid)[0], image[region_of_grid])
-    assert torch.equal(warp_labels([labels], grid)[0], labels[region_of_grid])
-    assert torch.equal(warp_weights([weights], grid)[0], weights[region_of_grid])
+    window = (..., slice(top, top + shape[0]), slice(left, left + shape[1]))
+    assert torch.equal(warp_image([image], grid)[0], image[window])
+    assert torch.equal(warp_labels([labels], grid)[0], labels[window])
+    assert torch.equal(warp_weights([weights], grid)[0], weights[window])
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3, -1])
@@ -85,9 +85,9 @@ def test_a_patch_beyond_its_source_is_mirrored_as_numpy_does(size):
     image, labels = an_image(1, *size), some_labels(*size)
     grid = sampling_grid([turn(0)], [(2.0, -9.5)], (91, 120))
     padded = [np.pad(array, 200, mode="reflect") for array in (image[0].numpy(), labels.numpy())]
-    region_of_grid = (slice(200 - 43, 200 + 48), slice(200 - 69, 200 + 51))
-    np.testing.assert_array_equal(warp_image([image], grid)[0, 0], padded[0][region_of_grid])
-    np.testing.assert_array_equal(warp_labels([labels], grid)[0], padded[1][region_of_grid])
+    window = (slice(200 - 43, 200 + 48), slice(200 - 69, 200 + 51))
+    np.testing.assert_array_equal(warp_image([image], grid)[0, 0], padded[0][window])
+    np.testing.assert_array_equal(warp_labels([labels], grid)[0], padded[1][window])
 
 
 # The slow version
@@ -209,10 +209,10 @@ def test_a_batch_is_its_patches_one_at_a_time():
 def test_a_window_of_the_grid_gives_the_window_of_the_patch():
     image, labels, weights = an_image(2, 120, 140), some_labels(120, 140), an_image(120, 140).clamp(min=0)
     grid = sampling_grid(drawn(AugmentConfig(), samples=1), [(60.0, 70.0)], (101, 121))
-    region_of_grid = (slice(None), slice(13, -13), slice(13, -13))
+    window = (slice(None), slice(13, -13), slice(13, -13))
     for warp, source in [(warp_labels, labels), (warp_weights, weights)]:
-        assert torch.equal(warp([source], grid[region_of_grid]), warp([source], grid)[region_of_grid])
-    assert torch.equal(warp_image([image], grid[region_of_grid]), warp_image([image], grid)[:, :, 13:-13, 13:-13])
+        assert torch.equal(warp([source], grid[window]), warp([source], grid)[window])
+    assert torch.equal(warp_image([image], grid[window]), warp_image([image], grid)[:, :, 13:-13, 13:-13])
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32, torch.int64])
