@@ -128,6 +128,16 @@ def test_a_narrow_window_shortens_the_bar_and_not_the_times(monkeypatch):
     assert bar.rstrip().endswith("100 % 0:00:00 ETA 0:00:00")
 
 
+def test_a_long_name_is_cut_and_not_the_times(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err), CountDisplay(quiet=False, name="a" * 70) as display:
+        display.show(2, 2)
+    bar = err.getvalue().splitlines()[-1]
+    assert bar.startswith("a" * 50)
+    assert bar.rstrip().endswith("100 % 0:00:00 ETA 0:00:00")
+
+
 FILE, STREAM = FileStarted(Path("a.tif"), 2, ("2 frames",)), StreamStarted(Path("b.tif"), ("4 tiles", "12 s"))
 VERIFIED = tuple(Certificate(0, (slice(0, 4),), difference, 0.002, 1) for difference in (0.001, 0.003))
 PREDICTION = [

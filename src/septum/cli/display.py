@@ -31,14 +31,16 @@ class Display:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.table import Column
 
+        console = Console(stderr=True)
+        others = 28  # characters of the columns after the first one
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=console.width - others)),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(table_column=Column(no_wrap=True)),  # a narrow window shortens the bar, not the times
             TextColumn("ETA"),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
-            console=Console(stderr=True),
+            console=console,
             disable=self.quiet,
         )
         self.progress.start()
