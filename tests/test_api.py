@@ -28,6 +28,7 @@ def model(arrays):
     ("options", "message"),
     [
         ({"recipe": "papr", "steps": 3}, "there is no recipe 'papr'; did you mean 'paper'?"),
+        ({"recipe": None, "steps": 3}, "there is no recipe None; known are: fast, paper"),
         ({"steps": 3, "budget": "1min"}, "a budget and a number of steps both set the length of the training"),
         (
             {"settings": {"steps": 3}, "budget": 60},
@@ -134,13 +135,18 @@ LAST = np.zeros((*LABELS.shape, 3))
     ("predictions", "truth", "message"),
     [
         ([LAST], [LABELS], r"number 0 of the predictions has shape \(8, 24, 3\), .* np.moveaxis\(image, -1, 0\)"),
-        ([LABELS], [LABELS[..., None]], r"truth 0 has shape \(8, 24, 1\), expected \(Y, X\)"),
+        ([LABELS], [LABELS[..., None]], r"truth 0 has shape \(8, 24, 1\), expected \(Y, X\); give one label per"),
         (LABELS, LABELS, r"truth 0 has shape \(24,\), expected \(Y, X\); give a list of label images"),
     ],
 )
 def test_evaluate_says_how_arrays_must_be_shaped(predictions, truth, message):
     with pytest.raises(ImageError, match=message):
         septum.evaluate(predictions, truth)
+
+
+def test_evaluate_refuses_an_unknown_kind():
+    with pytest.raises(ConfigError, match="labels have no kind 'instance'; did you mean 'instances'"):
+        septum.evaluate([LABELS], [LABELS], kind="instance")
 
 
 def test_square_maps_of_classes_are_channels_first():

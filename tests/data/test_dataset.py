@@ -323,6 +323,10 @@ BAD = [
         labels=[np.where(labels > 0, 2, 1) for labels in LABELS],
         kind="instances",
     ),
+    change(
+        r"label image 1 has shape \(\d+, \d+, 3\), expected \(Y, X\); give one label per pixel",
+        labels=[LABELS[0], np.stack([LABELS[1]] * 3, -1), LABELS[2]],
+    ),
     change("got 3 images and 2 label images; give one of each per image", labels=LABELS[:2]),
 ]
 

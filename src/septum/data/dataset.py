@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from septum.choices import Kind
-from septum.data.findings import Finding, finding
+from septum.data.findings import BadFile, Finding, finding
 from septum.data.images import as_channels, is_grey, open_image
 from septum.data.keep import InFiles, Keep, in_memory
 from septum.data.kind import MAX_LABEL_CLASSES, connected_instances, decide_kind
@@ -189,13 +189,21 @@ def from_arrays(
     for index, (image, truth, mask) in enumerate(zip(images, labels, masks, strict=True)):
         name = f"image {index}"
         pixels = attempt(findings, as_channels, image, None, name)
-        annotation = attempt(findings, as_labels, np.asarray(truth), f"label {name}")
+        annotation = attempt(findings, _label_array, truth, f"label {name}")
         if pixels is not None and annotation is not None:
             ignored = None if mask is None else np.asarray(mask) != 0
             samples.append(Sample(name, pixels, annotation, ignored, pixel_size, group, index, file=name))
     notes = [f"{plural(len(images), 'image')} in memory"]
     dataset = _assemble(samples, "the data set", notes, kind, findings)
     return _without_errors(dataset, findings)
+
+
+def _label_array(truth: np.ndarray, name: str) -> np.ndarray:
+    values = np.asarray(truth)
+    if values.ndim != 2:
+        problem = f"has shape {values.shape}, expected (Y, X)"
+        raise BadFile("label-format", name, problem, "give one label per pixel")
+    return as_labels(values, name)
 
 
 def survey(

@@ -87,9 +87,8 @@ def cases_from_arrays(
 
 def _array_labels(array: np.ndarray, name: str) -> np.ndarray:
     if np.ndim(array) != 2:
-        raise ImageError(
-            f"{name} has shape {np.shape(array)}, expected (Y, X); give a list of label images, such as [labels]"
-        )
+        fix = "give a list of label images, such as [labels]" if np.ndim(array) < 2 else "give one label per pixel"
+        raise ImageError(f"{name} has shape {np.shape(array)}, expected (Y, X); {fix}")
     return as_labels(check_labels(array, name), name)
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -147,7 +148,7 @@ def evaluate_arrays(
 def _evaluate(
     cases: Cases, kind: Kind | None, metrics: Sequence[str] | None, invert: bool, progress: ProgressCallback | None
 ) -> Evaluation:
-    _check_names(metrics)
+    _check_names(kind, metrics)
     decided = survey(cases, kind, invert=invert)
     reading = decided.reading
     measures = _default_measures(reading, cases.challenge) if metrics is None else _chosen_measures(metrics, reading)
@@ -176,7 +177,9 @@ def _evaluate(
     return replace(evaluation, warnings=(*decided.warnings, *later))
 
 
-def _check_names(metrics: Sequence[str] | None) -> None:
+def _check_names(kind: str | None, metrics: Sequence[str] | None) -> None:
+    if kind is not None and kind not in get_args(Kind):
+        raise ConfigError(f"labels have no kind {kind!r}{did_you_mean(str(kind), get_args(Kind))}")
     for name in metrics or ():
         if name not in MEASURES:
             raise ConfigError(f"unknown measure {name!r}{did_you_mean(name, MEASURES)}")

@@ -31,7 +31,7 @@ def recipe(
     benchmarking (benchmarks/contest.py).
     """
     if name not in get_args(Recipe):
-        raise ConfigError(f"there is no recipe {name!r}{did_you_mean(name, get_args(Recipe))}")
+        raise ConfigError(f"there is no recipe {name!r}{did_you_mean(str(name), get_args(Recipe))}")
     changes = dict(changes or {})
     if changes.get("recipe", name) != name:
         raise ConfigError(
