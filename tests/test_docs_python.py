@@ -20,7 +20,7 @@ def test_the_page_about_python_runs(tmp_path, monkeypatch):
         np.testing.assert_array_equal(sample.labels, labels)
     assert len(names["losses"]) == 20
     assert len(names["scores"]) > 1
-    assert names["f1"] == names["scored"].f1 > 0.3
+    assert names["f1"] == names["scored"].per_threshold[0].f1 > 0.3
     assert not np.array_equal(names["averaged"].probabilities, names["prediction"].probabilities)
     assert np.mean(names["own_losses"][-3:]) < np.mean(names["own_losses"][:3]) / 2
     found = names["metrics"].match(names["labels"][3], names["found"])

@@ -1,3 +1,4 @@
+from . import metrics as metrics
 from .api import evaluate as evaluate
 from .api import train as train
 from .config import AugmentConfig as AugmentConfig
@@ -8,7 +9,6 @@ from .config import WeightMapConfig as WeightMapConfig
 from .config import falk_2019 as falk_2019
 from .config import paper_2015 as paper_2015
 from .config import release_2015 as release_2015
-from .core import metrics as metrics
 from .core.unet import UNet as UNet
 from .core.weight_map import separation_weight as separation_weight
 from .core.weight_map import weight_map as weight_map

@@ -1,11 +1,13 @@
 """Bad arrays get one sentence from every score."""
 
+import importlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+import septum
 from septum.core import metrics
 from septum.core.metrics import ctc, isbi, matching, overlap, surface
 from septum.errors import ConfigError, ImageError
@@ -125,6 +127,8 @@ def test_scores_have_short_names_and_are_loaded_on_first_use():
     for name in metrics.__all__:
         assert getattr(metrics, name).__doc__, name
     assert metrics.match is matching.match
+    assert importlib.import_module("septum.metrics").dice is metrics.dice
+    assert septum.metrics.__all__ == metrics.__all__
     assert {"match", "class_overlap", "surface_distance", "bootstrap", "compare"} <= {*metrics.__all__}
     with pytest.raises(AttributeError, match="scores"):
         metrics.scores  # noqa: B018

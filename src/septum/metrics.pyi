@@ -1,0 +1,1 @@
+from .core.metrics import *  # noqa: F403
