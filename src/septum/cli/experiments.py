@@ -29,6 +29,8 @@ def demo(
     from septum.cli.display import TrainingDisplay
     from septum.experiments.demo import run_demo
     from septum.machine.generators import drain
+    from septum.training.progress import NAMES
+    from septum.training.score import SCORE_NAMES
     from septum.words import table
 
     with TrainingDisplay(quiet or as_json) as display:
@@ -36,7 +38,8 @@ def demo(
     if as_json:
         print(json.dumps(result.scores, indent=1))
         return
-    rows = [[name, f"{value:.3f}"] for name, value in result.scores.items()]
+    names = {"score": SCORE_NAMES["instances"], **NAMES}
+    rows = [[names[name], f"{value:.3f}"] for name, value in result.scores.items()]
     print(table(["score on the unseen right half", "value"], rows))
     print(f"report: {result.report}")
     print(f"next: septum predict {output / 'run'} IMAGES --output masks, or septum train with your own images")

@@ -21,7 +21,7 @@ from septum.errors import ConfigError, DatasetError
 from septum.machine.generators import drain
 from septum.model.predict import segment
 from septum.report.page import write_page
-from septum.report.run import legend_of, score_headline, side_by_side
+from septum.report.run import legend_of, score_headline, side_by_side, warning_sections
 from septum.report.sections import Command, Pictures, Section, Text
 from septum.report.training_curves import training_sections
 from septum.training.fit import fit
@@ -88,6 +88,7 @@ def run_demo(output: Path) -> Generator[Record, None, DemoResult]:
     write_png(output / "right_half_overlay.png", overlay(unseen, prediction.labels, truth=truth))
     sections: list[Section] = [
         score_headline(scores),
+        *warning_sections(run, run.config()),
         Text(
             "About this demo",
             [

@@ -78,9 +78,8 @@ def report_run(folder: str | Path) -> Path:
     except SeptumError as error:
         pictures = [Text("Held-out images", [f"No pictures: {error}."])]
     sections: list[Section] = [score_headline(model.card.scores)] if model.card.scores else []
-    if warnings := _warnings(run, settings):
-        sections.append(Text("Warnings", warnings))
     sections += [
+        *warning_sections(run, settings),
         *pictures,
         _next_steps(run, settings),
         _summary(run, settings, records, model, held_out),
@@ -106,7 +105,7 @@ def _seconds(records: Sequence[Mapping[str, Any]]) -> float:
     return float(max((record["seconds"] for record in records if "seconds" in record), default=0))
 
 
-def _warnings(run: RunFolder, settings: RunConfig) -> list[str]:
+def warning_sections(run: RunFolder, settings: RunConfig) -> list[Section]:
     """Say if the training ended early, and which settings were lowered."""
     early = run.early_end(run.last_step())
     warnings = [f"The training ended early. It was {early.text}."] if early else []
@@ -115,7 +114,7 @@ def _warnings(run: RunFolder, settings: RunConfig) -> list[str]:
         lowered = ", ".join(f"{name} {now[name]:g} instead of {asked:g}" for name, asked in settings.asked.items())
         warnings.append(f"Settings were lowered: {lowered}.")
         warnings += [f"Reason: {reason}." for reason in settings.changes]
-    return warnings
+    return [Text("Warnings", warnings)] if warnings else []
 
 
 def _summary(
