@@ -515,6 +515,12 @@ def test_small_and_thin_images_are_predicted_like_any_other(trained, tmp_path, s
     np.testing.assert_array_equal(labels, septum.load(trained).predict(noise(*shape)).labels)
 
 
+def test_a_word_that_an_option_does_not_take_is_refused_with_those_it_takes(data, tmp_path):
+    outcome = run("train", data, "--output", tmp_path / "run", "--recipe", "papr")
+    assert outcome.code == 2
+    assert "Invalid value for '--recipe': 'papr' is not one of 'fast', 'paper'." in outcome.err
+
+
 def test_images_smaller_than_a_patch_are_trained_on_with_a_warning(data, tmp_path):
     outcome = run("train", data, "--output", tmp_path / "run", *TINY, "--set", "patch=44")
     assert outcome.code == 0

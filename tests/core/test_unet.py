@@ -28,6 +28,7 @@ def test_paper_2015_is_fig_1():
     net = UNet(paper_2015())
     assert len(convolutions(net)) == 23
     assert sum(p.numel() for p in net.parameters()) == 31_030_658
+    assert UNet().config == net.config
     assert output_size(572, depth=4) == 388
     assert multiply_adds(paper_2015(), (572, 572)) == pytest.approx(150.43e9, rel=1e-4)
 

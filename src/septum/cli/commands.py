@@ -24,7 +24,11 @@ class Command(TyperCommand):
 
     def parse_args(self, context: Any, words: list[str]) -> list[str]:
         show_version("--version" in words)
-        return super().parse_args(context, words)
+        try:
+            return super().parse_args(context, words)
+        except typer.BadParameter as error:
+            error.message = error.message.replace("Value error, ", "")  # pydantic's words
+            raise
 
 
 def show_version(wanted: bool) -> None:

@@ -87,7 +87,7 @@ class UNet(nn.Module):
     (torch.Size([1, 1, 48, 48]), torch.Size([1, 2, 8, 8]))
     """
 
-    def __init__(self, config: UNetConfig, seed: int = 0) -> None:
+    def __init__(self, config: UNetConfig | None = None, seed: int = 0) -> None:
         """Build the network with random weights.
 
         Weights are drawn as the paper says: from a Gaussian of standard deviation sqrt(2 / N), with N the number of
@@ -95,13 +95,13 @@ class UNet(nn.Module):
 
         Parameters
         ----------
-        config : UNetConfig
-            Width, depth, channels, classes, and what the paper leaves open. ``paper_2015()`` is Fig. 1.
+        config : UNetConfig, optional
+            Width, depth, channels, classes, and what the paper leaves open. Default: ``paper_2015()``, Fig. 1.
         seed : int
             Same seed, same weights.
         """
         super().__init__()
-        self.config = config
+        self.config = config = config or UNetConfig()
         widths = [config.base_channels * 2**level for level in range(config.depth + 1)]
         ups = widths[:-1]  # what each up-convolution returns
         if config.wide_last_up:

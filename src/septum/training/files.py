@@ -222,9 +222,10 @@ def _small_images(dataset: Dataset, config: TrainConfig) -> list[str]:
     small = [sample for sample in dataset.samples if min(sample.labels.shape) < config.patch]
     if not small:
         return []
+    some = f"{len(small)} of {plural(len(dataset.samples), 'image')} {'is' if len(small) == 1 else 'are'}"
     return [
-        f"{len(small)} of {len(dataset.samples)} images are smaller than a training patch of {config.patch} x "
-        f"{config.patch} pixels and are mirrored to fill it; --set patch=N makes patches smaller"
+        f"{some} smaller than a training patch of {config.patch} x {config.patch} pixels, so mirroring fills it; "
+        "--set patch=N makes patches smaller"
     ]
 
 
