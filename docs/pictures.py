@@ -125,7 +125,7 @@ def draw_all(folder: Path) -> None:
     found_in_new = [("new/c.tif", enlarged(new[part])), ("masks/c_labels.tif", enlarged(new[part], masks[part]))]
     save(side_by_side(found_in_new), "prediction.webp")
     save(photograph(folder / "run" / "report.html", slice(1050)), "report.webp")
-    save(photograph(folder / "errors.html", slice(-1690, -440)), "tutorial-errors.webp")
+    save(photograph(folder / "errors.html", slice(-1455, -400)), "tutorial-errors.webp")
 
 
 if __name__ == "__main__":

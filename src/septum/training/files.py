@@ -224,8 +224,8 @@ def _small_images(dataset: Dataset, config: TrainConfig) -> list[str]:
         return []
     some = f"{len(small)} of {plural(len(dataset.samples), 'image')} {'is' if len(small) == 1 else 'are'}"
     return [
-        f"{some} smaller than a training patch of {config.patch} x {config.patch} pixels, so mirroring fills it; "
-        "--set patch=N makes patches smaller"
+        f"{some} smaller than a training patch of {config.patch} x {config.patch} pixels; "
+        "mirrored pixels fill the rest; --set patch=N makes patches smaller"
     ]
 
 
