@@ -1,4 +1,4 @@
-"""The records that a prediction yields: what has started, how far it is, what is done. Imports no torch."""
+"""The records that a prediction yields: how far it is and which files it has written. Imports no torch."""
 
 from __future__ import annotations
 
