@@ -1,48 +1,21 @@
 """Odd, sparse and wrong annotations, through the whole command line: a right result or one clear sentence."""
 
-import contextlib
-import io
 import json
 import re
 import shlex
 import shutil
-import sys
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import tifffile
 
-from septum import cli
 from septum.data.images import write_labels
 from septum.data.simulate import cells
 from septum.model.model import load
 from septum.words import plural
+from tests.cli.test_commands import run
 
 TINY = ["--steps", 3, "--set", "unet.base_channels=2", "--set", "unet.depth=1", "--set", "patch=16"]
-
-
-class Outcome(NamedTuple):
-    """What a command left: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-
-def run(*words) -> Outcome:
-    """Run the command line in this process, as `septum WORDS...` would."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["septum", *map(str, words)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            cli.main()
-        code = 0
-    except SystemExit as end:
-        code = end.code or 0
-    finally:
-        sys.argv = before
-    return Outcome(code, out.getvalue(), err.getvalue())
 
 
 def assert_refused(outcome, *fragments):
